@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1
+
+import "encoding/json"
+
+// List is the answer to a request for many resources of one kind.
+type List struct {
+	TypeMeta        `json:",inline"`
+	ResourceVersion string            `json:"resourceVersion" doc:"Version of the whole store that the list shows; a watch goes on from here."`
+	Items           []json.RawMessage `json:"items" doc:"The resources, ordered by tenant and name."`
+}
+
+// Event is one step of a watch.
+type Event struct {
+	Type            EventType       `json:"type" doc:"What happened." enum:"ADDED,MODIFIED,DELETED,BOOKMARK"`
+	ResourceVersion string          `json:"resourceVersion" doc:"Version of the whole store after the step."`
+	Object          json.RawMessage `json:"object,omitempty" doc:"The resource as it is now, or as it last was."`
+}
+
+// EventType says what happened to a resource.
+type EventType string
+
+// The steps of a watch. A BOOKMARK has no object: it says that all before its resourceVersion was sent.
+const (
+	EventAdded    EventType = "ADDED"
+	EventModified EventType = "MODIFIED"
+	EventDeleted  EventType = "DELETED"
+	EventBookmark EventType = "BOOKMARK"
+)
+
+// Action says what a write did, or with a dry run would do, to a resource.
+type Action string
+
+// What a write can do to a resource.
+const (
+	ActionCreated    Action = "created"
+	ActionConfigured Action = "configured"
+	ActionUnchanged  Action = "unchanged"
+	ActionDeleted    Action = "deleted"
+)
+
+// Result is the answer to a write of several documents.
+type Result struct {
+	DryRun          bool         `json:"dryRun,omitempty" doc:"Nothing was written."`
+	ResourceVersion string       `json:"resourceVersion" doc:"Version of the whole store that holds the write."`
+	Items           []ResultItem `json:"items" doc:"One entry for each resource, in the order in which they were given."`
+}
+
+// ResultItem is what happened to one resource.
+type ResultItem struct {
+	Action Action          `json:"action" doc:"What was done." enum:"created,configured,unchanged,deleted"`
+	Kind   Kind            `json:"kind"`
+	Tenant string          `json:"tenant,omitempty"`
+	Name   string          `json:"name"`
+	Object json.RawMessage `json:"object,omitempty" doc:"The resource after the write (before it, where it was deleted)."`
+}
+
+// ClusterStatus is the answer to "how is it?".
+type ClusterStatus struct {
+	Version         string         `json:"version" doc:"Build of the server."`
+	ResourceVersion string         `json:"resourceVersion" doc:"Version of the whole store."`
+	UptimeSeconds   int64          `json:"uptimeSeconds"`
+	Store           StoreStatus    `json:"store"`
+	Nodes           []Node         `json:"nodes"`
+	Counts          map[string]int `json:"counts" doc:"How many resources there are of each kind (plural)."`
+	Drops           uint64         `json:"drops" doc:"Packets dropped on all nodes that are connected, since their programs were loaded."`
+	Warnings        []string       `json:"warnings,omitempty" doc:"What an operator should look at, in sentences."`
+}
+
+// StoreStatus is how the store is.
+type StoreStatus struct {
+	Embedded  bool    `json:"embedded" doc:"The server runs etcd itself."`
+	Version   string  `json:"version" doc:"Version of etcd."`
+	Members   int     `json:"members"`
+	LatencyMS float64 `json:"latencyMs" doc:"Time of one linearizable read, in milliseconds."`
+	SizeBytes int64   `json:"sizeBytes"`
+}
+
+// Drop counts packets that one node dropped for one reason, as on a real wire: segments of a super-packet count each.
+type Drop struct {
+	Node    string `json:"node"`
+	Tenant  string `json:"tenant,omitempty" doc:"Empty where the packet belonged to no known tenant."`
+	Reason  string `json:"reason" example:"src-ip-spoof"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes" doc:"Layer 3 bytes, headers counted once per segment."`
+	Meaning string `json:"meaning,omitempty" doc:"The reason in a sentence."`
+}
+
+// AttachRequest asks an agent, on its local socket, to attach a port.
+type AttachRequest struct {
+	Tenant string `json:"tenant"`
+	Port   string `json:"port"`
+	NetNS  string `json:"netns" doc:"Path of a network namespace, or its name below /run/netns."`
+	Device string `json:"device,omitempty" doc:"Name of the interface inside the namespace. Default eth0."`
+	Move   bool   `json:"move,omitempty" doc:"Take the port although another node has it."`
+	Static bool   `json:"static,omitempty" doc:"Give the interface its address, MTU and default route."`
+}
+
+// DetachRequest asks an agent, on its local socket, to detach a port.
+type DetachRequest struct {
+	Tenant string `json:"tenant"`
+	Port   string `json:"port"`
+}
+
+// Attachment is a port attached at a node.
+type Attachment struct {
+	Tenant     string   `json:"tenant"`
+	Port       string   `json:"port"`
+	NetNS      string   `json:"netns"`
+	Device     string   `json:"device" doc:"Interface inside the namespace."`
+	HostDevice string   `json:"hostDevice" doc:"The other end, in the node's namespace."`
+	Binding    string   `json:"binding"`
+	Addresses  []string `json:"addresses,omitempty"`
+	MTU        int      `json:"mtu,omitempty"`
+	Ready      bool     `json:"ready" doc:"The packet path has the port."`
+	Error      string   `json:"error,omitempty"`
+}
+
+// AgentStatus is what an agent says of itself on its local socket.
+type AgentStatus struct {
+	Node        string       `json:"node"`
+	Version     string       `json:"version"`
+	Connected   bool         `json:"connected" doc:"The stream to a server is up."`
+	Synced      bool         `json:"synced" doc:"All rows the server has for the node are in effect."`
+	Revision    uint64       `json:"revision"`
+	Rows        int          `json:"rows"`
+	Writes      uint64       `json:"writes" doc:"Writes to the kernel since the agent started."`
+	Attachments []Attachment `json:"attachments"`
+	Errors      []string     `json:"errors,omitempty"`
+}

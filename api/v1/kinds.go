@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Tenant is a customer: the owner of VPCs, and the unit of isolation, quota and accounting.
+type Tenant struct {
+	TypeMeta `json:",inline"`
+	Metadata `json:"metadata"`
+	Spec     TenantSpec   `json:"spec,omitzero"`
+	Status   TenantStatus `json:"status,omitzero" readOnly:"true"`
+}
+
+// TenantSpec is what an operator decides about a tenant.
+type TenantSpec struct {
+	Quota Quota `json:"quota,omitzero" doc:"Upper bounds; 0 or absent means the default."`
+}
+
+// Quota bounds how many resources a tenant may have.
+type Quota struct {
+	VPCs    int `json:"vpcs,omitempty" doc:"VPCs of the tenant. Default 100." minimum:"0"`
+	Subnets int `json:"subnets,omitempty" doc:"Subnets of the tenant. Default 1000." minimum:"0"`
+	Ports   int `json:"ports,omitempty" doc:"Ports of the tenant. Default 100000." minimum:"0"`
+}
+
+// TenantStatus is what the system knows about a tenant.
+type TenantStatus struct {
+	Number uint32 `json:"number,omitempty" doc:"Number that stands for the tenant in counters."`
+}
+
+// Node is a machine that runs the agent.
+type Node struct {
+	TypeMeta `json:",inline"`
+	Metadata `json:"metadata"`
+	Spec     NodeSpec   `json:"spec"`
+	Status   NodeStatus `json:"status,omitzero" readOnly:"true"`
+}
+
+// NodeSpec is what an operator (or the node, when it joins) decides about a node.
+type NodeSpec struct {
+	Address netip.Addr `json:"address" doc:"Underlay address of the node's tunnel end (VTEP)." example:"198.19.0.3"`
+	Roles   []string   `json:"roles" doc:"What the node does: host, edge." example:"[\"host\"]"`
+	Site    string     `json:"site,omitempty" doc:"Data centre of the node."`
+}
+
+// NodeStatus is what the system knows about a node.
+type NodeStatus struct {
+	Number   uint16    `json:"number,omitempty" doc:"Number that stands for the node in rows; never given to another node."`
+	Ready    bool      `json:"ready" doc:"The node's agent is connected and in sync."`
+	State    string    `json:"state,omitempty" doc:"Ready, Syncing, Gone (silent for 2.5 s) or Never (not seen since the server started)."`
+	Ports    int       `json:"ports" doc:"Ports attached at the node."`
+	Rows     int       `json:"rows" doc:"Rows that the node holds."`
+	Version  string    `json:"version,omitempty" doc:"Build of the agent."`
+	Kernel   string    `json:"kernel,omitempty" doc:"Kernel release of the node."`
+	LastSeen time.Time `json:"lastSeen,omitzero" doc:"When the node was last heard."`
+}
+
+// VPC is a tenant's private network: addresses of the tenant's own choice behind one distributed virtual router.
+type VPC struct {
+	TypeMeta `json:",inline"`
+	Metadata `json:"metadata"`
+	Spec     VPCSpec   `json:"spec"`
+	Status   VPCStatus `json:"status,omitzero" readOnly:"true"`
+}
+
+// VPCSpec is what a tenant decides about a VPC.
+type VPCSpec struct {
+	Prefixes []netip.Prefix `json:"prefixes" doc:"Address ranges of the VPC; they may overlap with other VPCs and with the underlay." example:"[\"10.0.0.0/16\"]"`
+}
+
+// VPCStatus is what the system decided and knows about a VPC.
+type VPCStatus struct {
+	VNI     uint32  `json:"vni,omitempty" doc:"VXLAN network identifier (24 bits) of the VPC."`
+	Applied Applied `json:"applied,omitzero" doc:"Where the VPC is in effect."`
+}
+
+// Subnet is a range of a VPC's addresses with the router as its first hop.
+type Subnet struct {
+	TypeMeta `json:",inline"`
+	Metadata `json:"metadata"`
+	Spec     SubnetSpec   `json:"spec"`
+	Status   SubnetStatus `json:"status,omitzero" readOnly:"true"`
+}
+
+// SubnetSpec is what a tenant decides about a subnet.
+type SubnetSpec struct {
+	VPC      string         `json:"vpc" doc:"Name of the VPC." example:"main"`
+	Prefixes []netip.Prefix `json:"prefixes" doc:"Ranges of the subnet, inside a prefix of the VPC and apart from its other subnets." example:"[\"10.0.1.0/24\"]"`
+	Gateway  netip.Addr     `json:"gateway,omitzero" doc:"Address of the virtual router in the subnet. Default: the first address." example:"10.0.1.1"`
+	DNS      []netip.Addr   `json:"dns,omitempty" doc:"Resolvers that workloads are told."`
+}
+
+// SubnetStatus is what the system decided and knows about a subnet.
+type SubnetStatus struct {
+	Number  uint32  `json:"number,omitempty" doc:"Number that stands for the subnet inside its VPC."`
+	Applied Applied `json:"applied,omitzero" doc:"Where the subnet is in effect."`
+}
+
+// Port is one interface of a workload.
+type Port struct {
+	TypeMeta `json:",inline"`
+	Metadata `json:"metadata"`
+	Spec     PortSpec   `json:"spec"`
+	Status   PortStatus `json:"status,omitzero" readOnly:"true"`
+}
+
+// PortSpec is what a tenant decides about a port.
+type PortSpec struct {
+	Subnet    string       `json:"subnet" doc:"Name of the subnet." example:"web"`
+	Addresses []netip.Addr `json:"addresses,omitempty" doc:"Addresses of the port, one for each address family at most. Default: the lowest free one." example:"[\"10.0.1.4\"]"`
+	MAC       MAC          `json:"mac,omitzero" doc:"Ethernet address: unicast, locally administered unless it is a real card's. Default: made by the system." example:"02:00:00:00:00:01"`
+	Node      string       `json:"node,omitempty" doc:"Node on which the port may be attached. Default: any."`
+}
+
+// PortStatus is what the system decided and knows about a port.
+type PortStatus struct {
+	Addresses []netip.Addr `json:"addresses,omitempty" doc:"Addresses of the port, given or chosen."`
+	MAC       MAC          `json:"mac,omitzero" doc:"Ethernet address of the port, given or chosen."`
+	VPC       string       `json:"vpc,omitempty" doc:"VPC of the port's subnet."`
+	VNI       uint32       `json:"vni,omitempty" doc:"VXLAN network identifier of the VPC."`
+	Node      string       `json:"node,omitempty" doc:"Node at which the port is attached."`
+	Binding   string       `json:"binding,omitempty" doc:"Identity of the attachment; a new attach or move has another." readOnly:"true"`
+	State     string       `json:"state,omitempty" doc:"Detached, Attached (its node has it in effect), Pending (claimed, not in effect yet) or NodeGone."`
+	Applied   Applied      `json:"applied,omitzero" doc:"Where the port's location is in effect."`
+}
+
+// GetKind returns KindTenant.
+func (*Tenant) GetKind() Kind { return KindTenant }
+
+// GetKind returns KindNode.
+func (*Node) GetKind() Kind { return KindNode }
+
+// GetKind returns KindVPC.
+func (*VPC) GetKind() Kind { return KindVPC }
+
+// GetKind returns KindSubnet.
+func (*Subnet) GetKind() Kind { return KindSubnet }
+
+// GetKind returns KindPort.
+func (*Port) GetKind() Kind { return KindPort }
+
+// ClearStatus empties the status.
+func (t *Tenant) ClearStatus() { t.Status = TenantStatus{} }
+
+// ClearStatus empties the status.
+func (n *Node) ClearStatus() { n.Status = NodeStatus{} }
+
+// ClearStatus empties the status.
+func (v *VPC) ClearStatus() { v.Status = VPCStatus{} }
+
+// ClearStatus empties the status.
+func (s *Subnet) ClearStatus() { s.Status = SubnetStatus{} }
+
+// ClearStatus empties the status.
+func (p *Port) ClearStatus() { p.Status = PortStatus{} }

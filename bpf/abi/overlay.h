@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Where the addresses of a VPC live, and which nodes may send its packets. */
+#pragma once
+
+#include <linux/types.h>
+#include "addr.h"
+
+struct location_key {
+	__u32 vni;
+	struct addr addr;
+};
+
+_Static_assert(sizeof(struct location_key) == 20, "abi");
+
+enum location_kind {
+	LOCATION_NONE = 0,
+	LOCATION_PEER = 1,   /* at this node, behind a veth whose other end is in another namespace: redirect_peer */
+	LOCATION_DEVICE = 2, /* at this node, behind a tap or another device: redirect */
+	LOCATION_REMOTE = 3, /* at another node, by tunnel */
+	LOCATION_ROUTER = 4, /* the virtual router itself, on every node */
+};
+
+struct location_value {
+	struct addr tunnel; /* LOCATION_REMOTE: tunnel end of the node */
+	__u32 ifindex;	    /* LOCATION_PEER, LOCATION_DEVICE: the port's device in the node's namespace */
+	__u32 subnet;	    /* number inside the VPC */
+	__u16 node;	    /* number of the node */
+	__u8 kind;	    /* enum location_kind */
+	__u8 _pad;
+	__u8 mac[6];
+	__u8 _pad2[2];
+};
+
+_Static_assert(sizeof(struct location_value) == 36, "abi");
+
+/* A node that may send packets of a VNI, by its tunnel end. */
+struct sender_key {
+	__u32 vni;
+	struct addr addr;
+};
+
+_Static_assert(sizeof(struct sender_key) == 20, "abi");
+
+struct sender_value {
+	__u32 tenant; /* owner of the VNI, for counters */
+	__u16 node;   /* number of the node */
+	__u16 _pad;
+};
+
+_Static_assert(sizeof(struct sender_value) == 8, "abi");

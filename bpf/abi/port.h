@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* What the packet path knows of a local port, by the index of its device. */
+#pragma once
+
+#include <linux/types.h>
+#include "addr.h"
+
+/* Key: interface index in the node's namespace. No tenant: a device belongs to one port, and only the agent writes it. */
+struct port_key {
+	__u32 ifindex;
+};
+
+_Static_assert(sizeof(struct port_key) == 4, "abi");
+
+struct port_value {
+	__u32 vni;	  /* 24 bits */
+	__u32 tenant;
+	__u32 subnet;	  /* number inside the VPC */
+	__u32 mtu;	  /* layer 3, bytes */
+	struct addr addr4; /* all zero: the port has no IPv4 address */
+	struct addr addr6; /* all zero: the port has no IPv6 address */
+	__u8 mac[6];
+	__u8 _pad[2];
+};
+
+_Static_assert(sizeof(struct port_value) == 56, "abi");
