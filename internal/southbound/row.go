@@ -5,9 +5,12 @@
 package southbound
 
 import (
+	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Table is the kind of a row. Tables are filled in ascending order and emptied in descending order, so that what a row
@@ -23,7 +26,7 @@ const (
 	TableLocation
 )
 
-// String returns the name that begins a row's key.
+// String returns the word that begins a row's key as people see it.
 func (t Table) String() string {
 	switch t {
 	case TableVPC:
@@ -43,14 +46,49 @@ func (t Table) String() string {
 // MAC is a 48-bit Ethernet address in transmission order.
 type MAC [6]byte
 
+// String writes the address with colons, in lower case.
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// Key names a row on its node. Two rows of one key replace each other. Keys are comparable values.
+type Key struct {
+	Table  Table
+	VNI    uint32
+	Node   uint16       // TablePeer
+	Prefix netip.Prefix // TableSubnet; TableLocation: the address as a prefix of full length
+	Tenant string       // TablePort
+	Name   string       // TablePort
+}
+
+// String writes the key as people see it, for example location/4096/10.0.1.4.
+func (k Key) String() string {
+	switch k.Table {
+	case TableSubnet:
+		return fmt.Sprintf("subnet/%d/%s", k.VNI, k.Prefix)
+	case TablePeer:
+		return fmt.Sprintf("peer/%d/%d", k.VNI, k.Node)
+	case TablePort:
+		return fmt.Sprintf("port/%d/%s/%s", k.VNI, k.Tenant, k.Name)
+	case TableLocation:
+		return fmt.Sprintf("location/%d/%s", k.VNI, k.Prefix.Addr())
+	}
+	return fmt.Sprintf("%s/%d", k.Table, k.VNI)
+}
+
+// Compare orders keys by table (the order of filling), then by VNI, then by the rest.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Table, o.Table), cmp.Compare(k.VNI, o.VNI), cmp.Compare(k.Node, o.Node),
+		k.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(k.Prefix.Bits(), o.Prefix.Bits()),
+		strings.Compare(k.Tenant, o.Tenant), strings.Compare(k.Name, o.Name))
+}
+
 // Row is one thing that a node must do. Rows are values: they are never changed once made.
 type Row interface {
-	// Table says which kind of row it is.
-	Table() Table
-	// Key names the row on its node: "location/4096/10.0.1.4". Two rows of one key replace each other.
-	Key() string
+	// Key names the row on its node.
+	Key() Key
 	// Equal reports whether other is the same row with the same content.
 	Equal(other Row) bool
+	// String writes the row as people see it in a dump: the key, then name=value pairs.
+	String() string
 }
 
 // VPC is a virtual network that the node takes part in.
@@ -105,35 +143,51 @@ type Location struct {
 	Subnet  uint32
 }
 
-// Table returns TableVPC.
-func (VPC) Table() Table { return TableVPC }
+// Key is the VNI.
+func (r VPC) Key() Key { return Key{Table: TableVPC, VNI: r.VNI} }
 
-// Table returns TableSubnet.
-func (Subnet) Table() Table { return TableSubnet }
+// Key is VNI and prefix.
+func (r Subnet) Key() Key { return Key{Table: TableSubnet, VNI: r.VNI, Prefix: r.Prefix} }
 
-// Table returns TablePeer.
-func (Peer) Table() Table { return TablePeer }
+// Key is VNI and node.
+func (r Peer) Key() Key { return Key{Table: TablePeer, VNI: r.VNI, Node: r.Node} }
 
-// Table returns TablePort.
-func (Port) Table() Table { return TablePort }
+// Key is VNI, tenant and name.
+func (r Port) Key() Key { return Key{Table: TablePort, VNI: r.VNI, Tenant: r.Tenant, Name: r.Name} }
 
-// Table returns TableLocation.
-func (Location) Table() Table { return TableLocation }
+// Key is VNI and address.
+func (r Location) Key() Key {
+	return Key{Table: TableLocation, VNI: r.VNI, Prefix: netip.PrefixFrom(r.Address, r.Address.BitLen())}
+}
 
-// Key returns vpc/<vni>.
-func (r VPC) Key() string { return fmt.Sprintf("vpc/%d", r.VNI) }
+// String returns the key and the fields.
+func (r VPC) String() string {
+	return fmt.Sprintf("%s tenant=%s(%d) name=%s prefixes=%v", r.Key(), r.Tenant, r.TenantNumber, r.Name, r.Prefixes)
+}
 
-// Key returns subnet/<vni>/<prefix>.
-func (r Subnet) Key() string { return fmt.Sprintf("subnet/%d/%s", r.VNI, r.Prefix) }
+// String returns the key and the fields.
+func (r Subnet) String() string {
+	return fmt.Sprintf("%s number=%d gateway=%s", r.Key(), r.Number, r.Gateway)
+}
 
-// Key returns peer/<vni>/<node>.
-func (r Peer) Key() string { return fmt.Sprintf("peer/%d/%d", r.VNI, r.Node) }
+// String returns the key and the fields.
+func (r Peer) String() string {
+	return fmt.Sprintf("%s name=%s address=%s", r.Key(), r.Name, r.Address)
+}
 
-// Key returns port/<vni>/<tenant>/<name>.
-func (r Port) Key() string { return fmt.Sprintf("port/%d/%s/%s", r.VNI, r.Tenant, r.Name) }
+// String returns the key and the fields.
+func (r Port) String() string {
+	var b strings.Builder
+	for _, i := range r.Interfaces {
+		fmt.Fprintf(&b, " address=%s/%d gateway=%s", i.Address, i.Bits, i.Gateway)
+	}
+	return fmt.Sprintf("%s tenant=%d subnet=%d mac=%s%s binding=%s", r.Key(), r.TenantNumber, r.Subnet, r.MAC, b.String(), r.Binding)
+}
 
-// Key returns location/<vni>/<address>.
-func (r Location) Key() string { return fmt.Sprintf("location/%d/%s", r.VNI, r.Address) }
+// String returns the key and the fields.
+func (r Location) String() string {
+	return fmt.Sprintf("%s node=%d mac=%s subnet=%d", r.Key(), r.Node, r.MAC, r.Subnet)
+}
 
 // Equal compares all fields.
 func (r VPC) Equal(other Row) bool {

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package southbound
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"weft/internal/southbound/pb"
+)
+
+// Node is what a Client drives: the agent. Rows and Ask are called on goroutines of their own, Rows one at a time.
+type Node interface {
+	// Hello returns how the node introduces itself, and the epoch and revision of the rows it holds.
+	Hello() (hello Hello, epoch string, revision uint64)
+	// Rows puts a step into effect and returns the rows that could not be.
+	Rows(ctx context.Context, step Step) []Failure
+	// Ask answers an operator's question.
+	Ask(ctx context.Context, what string, argument json.RawMessage) (json.RawMessage, error)
+	// Connected tells that the stream came up or went down.
+	Connected(up bool)
+}
+
+// ClientConfig is what a Client needs. Every field but Dial is required.
+type ClientConfig struct {
+	Server string // host:port
+	Token  string
+	Node   Node
+	Name   string // of the node
+	Log    *slog.Logger
+	Dial   []grpc.DialOption // transport credentials among them
+}
+
+// Client is the node's side of the stream.
+type Client struct {
+	cfg  ClientConfig
+	conn *grpc.ClientConn
+	api  pb.SouthboundClient
+	acks chan *pb.Ack // room for one: the latest that Ack was given
+}
+
+// NewClient returns a client; it connects when Run is called.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	conn, err := grpc.NewClient(cfg.Server, cfg.Dial...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", cfg.Server, err)
+	}
+	return &Client{cfg: cfg, conn: conn, api: pb.NewSouthboundClient(conn), acks: make(chan *pb.Ack, 1)}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Run keeps a stream to the server until ctx ends. It tries again after 0.1 s, doubling up to 2 s.
+func (c *Client) Run(ctx context.Context) {
+	const least, most = 100 * time.Millisecond, 2 * time.Second
+	wait := least
+	for ctx.Err() == nil {
+		started := time.Now()
+		err := c.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(started) > 5*time.Second {
+			wait = least
+		}
+		c.cfg.Log.Warn("stream to server ended", "server", c.cfg.Server, "err", err, "retry", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, most)
+	}
+}
+
+func (c *Client) authorize(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.cfg.Token)
+}
+
+// outbox sends from several goroutines, one message at a time.
+type outbox struct {
+	mu     sync.Mutex // one Send at a time
+	stream grpc.BidiStreamingClient[pb.NodeMessage, pb.ServerMessage]
+}
+
+func (o *outbox) send(m *pb.NodeMessage) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stream.Send(m)
+}
+
+// session runs one stream to its end.
+func (c *Client) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.api.Sync(c.authorize(ctx))
+	if err != nil {
+		return err
+	}
+	out := &outbox{stream: stream}
+	hello, epoch, revision := c.cfg.Node.Hello()
+	if err := out.send(encodeHello(hello, epoch, revision)); err != nil {
+		_, err = stream.Recv() // the reason why the server refused
+		return err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	steps := make(chan Step, 64) // ends when this function returns; a full one holds up the receiver, not the server's other nodes
+	defer close(steps)
+	wg.Go(func() { c.applySteps(ctx, out, steps); cancel() })
+	wg.Go(func() { beat(ctx, out) })
+	watchdog := time.AfterFunc(3*goneAfter, cancel)
+	defer watchdog.Stop()
+	up := false
+	defer func() {
+		if up {
+			c.cfg.Node.Connected(false)
+		}
+	}()
+	var pieces Step
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		watchdog.Reset(2 * goneAfter)
+		if !up {
+			up = true
+			c.cfg.Node.Connected(true)
+		}
+		switch m := m.GetMessage().(type) {
+		case *pb.ServerMessage_Rows:
+			if err := collect(&pieces, m.Rows); err != nil {
+				return err
+			}
+			if m.Rows.GetSynced() {
+				select {
+				case steps <- pieces:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				pieces = Step{}
+			}
+		case *pb.ServerMessage_Ask:
+			wg.Go(func() { c.answer(ctx, out, m.Ask) })
+		}
+	}
+}
+
+// collect adds one message to the step that it is a piece of.
+func collect(step *Step, m *pb.Rows) error {
+	upserts, err := decodeRows(m.GetUpserts())
+	if err != nil {
+		return err
+	}
+	deletes, err := decodeRows(m.GetDeletes())
+	if err != nil {
+		return err
+	}
+	step.Epoch, step.Revision = m.GetEpoch(), m.GetRevision()
+	step.Snapshot = step.Snapshot || m.GetSnapshot()
+	step.Upserts = append(step.Upserts, upserts...)
+	for _, r := range deletes {
+		step.Deletes = append(step.Deletes, r.Key())
+	}
+	return nil
+}
+
+// applySteps puts steps into effect one after the other and acknowledges each.
+func (c *Client) applySteps(ctx context.Context, out *outbox, steps <-chan Step) {
+	for {
+		var ack *pb.Ack
+		select {
+		case <-ctx.Done():
+			return
+		case ack = <-c.acks:
+		case step, ok := <-steps:
+			if !ok {
+				return
+			}
+			ack = encodeAck(step.Epoch, step.Revision, c.cfg.Node.Rows(ctx, step))
+		}
+		if err := out.send(&pb.NodeMessage{Message: &pb.NodeMessage_Ack{Ack: ack}}); err != nil {
+			return // the receiver sees the same end
+		}
+	}
+}
+
+// Ack tells the server again how the node stands, where that changed without a step: a row that failed is in effect now,
+// or the other way round. Only the latest call before a connection counts.
+func (c *Client) Ack(epoch string, revision uint64, failures []Failure) {
+	ack := encodeAck(epoch, revision, failures)
+	for {
+		select {
+		case c.acks <- ack:
+			return
+		default:
+		}
+		select {
+		case <-c.acks:
+		default:
+		}
+	}
+}
+
+func encodeAck(epoch string, revision uint64, failures []Failure) *pb.Ack {
+	ack := &pb.Ack{Epoch: epoch, Revision: revision}
+	for _, f := range failures {
+		ack.Failures = append(ack.Failures, &pb.Failure{Vni: f.VNI, Key: f.Key, Message: f.Message})
+	}
+	return ack
+}
+
+func beat(ctx context.Context, out *outbox) {
+	t := time.NewTicker(heartbeatEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if out.send(&pb.NodeMessage{Message: &pb.NodeMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) answer(ctx context.Context, out *outbox, q *pb.Ask) {
+	a := &pb.Answer{Id: q.GetId()}
+	result, err := c.cfg.Node.Ask(ctx, q.GetWhat(), q.GetArgument())
+	if err != nil {
+		a.Error = err.Error()
+	} else {
+		a.Result = result
+	}
+	if err := out.send(&pb.NodeMessage{Message: &pb.NodeMessage_Answer{Answer: a}}); err != nil {
+		c.cfg.Log.Debug("answer not sent", "err", err)
+	}
+}
+
+// Claim binds a port to this node. A refusal is a *RefusedError.
+func (c *Client) Claim(ctx context.Context, tenant, port string, move bool) (string, error) {
+	r, err := c.api.Claim(c.authorize(ctx), &pb.ClaimRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Move: move})
+	if err != nil {
+		return "", fromStatus(err)
+	}
+	return r.GetBinding(), nil
+}
+
+// Release gives a binding of this node up. A refusal is a *RefusedError.
+func (c *Client) Release(ctx context.Context, tenant, port, binding string) error {
+	_, err := c.api.Release(c.authorize(ctx), &pb.ReleaseRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Binding: binding})
+	return fromStatus(err)
+}
+
+func encodeHello(h Hello, epoch string, revision uint64) *pb.NodeMessage {
+	m := &pb.Hello{
+		Node: h.Node, Address: h.Address.AsSlice(), Roles: h.Roles, Site: h.Site, Version: h.Version, Kernel: h.Kernel,
+		Epoch: epoch, Revision: revision,
+	}
+	for _, b := range h.Bindings {
+		m.Bindings = append(m.Bindings, &pb.Binding{Tenant: b.Tenant, Port: b.Port, Id: b.ID})
+	}
+	return &pb.NodeMessage{Message: &pb.NodeMessage_Hello{Hello: m}}
+}
+
+func decodeHello(m *pb.Hello) (Hello, error) {
+	a, ok := netip.AddrFromSlice(m.GetAddress())
+	if !ok || m.GetNode() == "" {
+		return Hello{}, fmt.Errorf("hello needs a node name and an address of 4 or 16 bytes")
+	}
+	h := Hello{
+		Node: m.GetNode(), Address: a, Roles: m.GetRoles(), Site: m.GetSite(),
+		Version: m.GetVersion(), Kernel: m.GetKernel(),
+	}
+	for _, b := range m.GetBindings() {
+		h.Bindings = append(h.Bindings, Binding{Tenant: b.GetTenant(), Port: b.GetPort(), ID: b.GetId()})
+	}
+	return h, nil
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package southbound
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// RefusedError is a server's refusal that carries the API's own error as JSON, so that the node can hand it to whoever
+// asked without losing field and remedy.
+type RefusedError struct {
+	JSON json.RawMessage // an error of the API
+	Text string
+}
+
+// Error returns the text.
+func (e *RefusedError) Error() string { return e.Text }
+
+const refusedMark = "weft-refused:"
+
+// toStatus makes a gRPC error of a handler's error.
+func toStatus(err error) error {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return status.Error(codes.FailedPrecondition, refusedMark+string(refused.JSON))
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
+// fromStatus undoes toStatus.
+func fromStatus(err error) error {
+	st, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	body, ok := strings.CutPrefix(st.Message(), refusedMark)
+	if !ok {
+		return err
+	}
+	return &RefusedError{JSON: json.RawMessage(body), Text: "refused by the server: " + body}
+}
+
+// equalSecret compares in constant time.
+func equalSecret(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package southbound
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"weft/internal/southbound/pb"
+)
+
+// ErrNodeGone is the answer to a question for a node that is not connected.
+var ErrNodeGone = errors.New("node is not connected")
+
+// Hello is how a node introduces itself.
+type Hello struct {
+	Node     string
+	Address  netip.Addr // tunnel end
+	Roles    []string
+	Site     string
+	Version  string
+	Kernel   string
+	Bindings []Binding
+}
+
+// Binding is one attachment of a port at a node.
+type Binding struct {
+	Tenant, Port, ID string
+}
+
+// Handler is what a server does for nodes besides sending rows.
+type Handler interface {
+	// Join registers the node that says hello and returns its number.
+	Join(ctx context.Context, hello Hello) (number uint16, err error)
+	// Claim binds a port to the node and returns the identity of the binding.
+	Claim(ctx context.Context, node, tenant, port string, move bool) (binding string, err error)
+	// Release gives a binding up; a binding that is no longer current is fine.
+	Release(ctx context.Context, node, tenant, port, binding string) error
+}
+
+// ServerConfig is what a Server needs. Every field is required.
+type ServerConfig struct {
+	Hub     *Hub
+	Handler Handler
+	Token   string // what nodes must present
+	Log     *slog.Logger
+}
+
+// Server is the server's side of the stream.
+type Server struct {
+	pb.UnimplementedSouthboundServer
+	cfg ServerConfig
+
+	mu       sync.Mutex // guards sessions, asks
+	sessions map[string]*session
+	asks     map[uint64]chan *pb.Answer
+	lastAsk  uint64
+}
+
+// session is one node's stream, kept after its end to tell when the node was last heard.
+type session struct {
+	hello    Hello
+	number   uint16
+	cancel   context.CancelFunc
+	ask      chan *pb.Ask // room for 16; a node that does not read loses questions, not rows
+	lastSeen time.Time    // guarded by Server.mu
+	open     bool         // guarded by Server.mu
+}
+
+// Presence is what a server knows of a node's connection.
+type Presence struct {
+	Hello    Hello
+	Number   uint16
+	LastSeen time.Time
+	Alive    bool // connected, and heard within 2.5 s
+}
+
+// NewServer returns a server that Register adds to a gRPC server.
+func NewServer(cfg ServerConfig) *Server {
+	return &Server{cfg: cfg, sessions: make(map[string]*session), asks: make(map[uint64]chan *pb.Answer)}
+}
+
+// Register adds the service to g.
+func (s *Server) Register(g *grpc.Server) { pb.RegisterSouthboundServer(g, s) }
+
+// Sync serves one node until its stream ends.
+func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage]) error {
+	if err := s.authenticate(stream.Context()); err != nil {
+		return err
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	m := first.GetHello()
+	if m == nil {
+		return status.Error(codes.InvalidArgument, "the first message must be a hello")
+	}
+	hello, err := decodeHello(m)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	number, err := s.cfg.Handler.Join(stream.Context(), hello)
+	if err != nil {
+		return toStatus(err)
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	ses := s.open(hello, number, cancel)
+	defer s.close(ses)
+	log := s.cfg.Log.With("node", hello.Node)
+	log.Info("node connected", "number", number, "resume", m.GetRevision())
+	received := make(chan error, 1)
+	go func() { received <- s.receive(stream, ses); cancel() }()
+	err = s.send(ctx, stream, ses, m.GetEpoch(), m.GetRevision())
+	if ctx.Err() != nil && stream.Context().Err() == nil {
+		select {
+		case err = <-received:
+		default:
+			err = status.Error(codes.Aborted, "another stream of this node took over")
+		}
+	}
+	log.Info("node disconnected", "err", err)
+	return err
+}
+
+// authenticate checks the token that came with the call.
+func (s *Server) authenticate(ctx context.Context) error {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if v := md.Get("authorization"); len(v) == 1 && equalSecret(v[0], "Bearer "+s.cfg.Token) {
+		return nil
+	}
+	return status.Error(codes.Unauthenticated, "the node's token is missing or wrong; it is in node.token in the server's state directory")
+}
+
+func (s *Server) open(hello Hello, number uint16, cancel context.CancelFunc) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.sessions[hello.Node]; old != nil {
+		old.cancel()
+	}
+	ses := &session{
+		hello: hello, number: number, cancel: cancel, open: true, lastSeen: time.Now(),
+		ask: make(chan *pb.Ask, 16),
+	}
+	s.sessions[hello.Node] = ses
+	return ses
+}
+
+func (s *Server) close(ses *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses.open = false
+}
+
+// send hands out rows as they change, questions, and a heartbeat each second.
+func (s *Server) send(ctx context.Context, stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage], ses *session, epoch string, since uint64) error {
+	wake := s.cfg.Hub.Wake(ses.number)
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	first := true
+	for {
+		step := s.cfg.Hub.Next(ses.number, epoch, since)
+		if first || step.Snapshot || len(step.Upserts)+len(step.Deletes) > 0 {
+			if err := sendStep(stream, step); err != nil {
+				return err
+			}
+		}
+		first, epoch, since = false, step.Epoch, step.Revision
+	waiting:
+		for {
+			var msg *pb.ServerMessage
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-wake:
+				break waiting
+			case q := <-ses.ask:
+				msg = &pb.ServerMessage{Message: &pb.ServerMessage_Ask{Ask: q}}
+			case <-beat.C:
+				msg = &pb.ServerMessage{Message: &pb.ServerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
+			}
+			if err := stream.Send(msg); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// rowsPerMessage keeps a message below gRPC's limit of 4 MiB by a wide margin.
+const rowsPerMessage = 2000
+
+// sendStep sends a step in pieces; the last one is marked synced.
+func sendStep(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage], step Step) error {
+	piece := &pb.Rows{Epoch: step.Epoch, Revision: step.Revision, Snapshot: step.Snapshot}
+	flush := func() error {
+		err := stream.Send(&pb.ServerMessage{Message: &pb.ServerMessage_Rows{Rows: piece}})
+		piece = &pb.Rows{Epoch: step.Epoch, Revision: step.Revision}
+		return err
+	}
+	for _, k := range step.Deletes {
+		piece.Deletes = append(piece.Deletes, encodeKey(k))
+		if len(piece.Deletes) == rowsPerMessage {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range step.Upserts {
+		piece.Upserts = append(piece.Upserts, encodeRow(r))
+		if len(piece.Upserts) == rowsPerMessage {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	piece.Synced = true
+	return flush()
+}
+
+// receive takes the node's messages until the stream ends.
+func (s *Server) receive(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage], ses *session) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		ses.lastSeen = time.Now()
+		s.mu.Unlock()
+		switch m := m.GetMessage().(type) {
+		case *pb.NodeMessage_Ack:
+			var failures []Failure
+			for _, f := range m.Ack.GetFailures() {
+				failures = append(failures, Failure{VNI: f.GetVni(), Key: f.GetKey(), Message: f.GetMessage()})
+			}
+			s.cfg.Hub.Ack(ses.number, m.Ack.GetEpoch(), m.Ack.GetRevision(), failures)
+		case *pb.NodeMessage_Answer:
+			s.mu.Lock()
+			ch := s.asks[m.Answer.GetId()]
+			delete(s.asks, m.Answer.GetId())
+			s.mu.Unlock()
+			if ch != nil {
+				ch <- m.Answer
+			}
+		}
+	}
+}
+
+// Presence returns what is known of the node's connection, if the node was ever connected.
+func (s *Server) Presence(node string) (Presence, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses, ok := s.sessions[node]
+	if !ok {
+		return Presence{}, false
+	}
+	return Presence{
+		Hello: ses.hello, Number: ses.number, LastSeen: ses.lastSeen,
+		Alive: ses.open && time.Since(ses.lastSeen) < goneAfter,
+	}, true
+}
+
+// Ask puts a question to a node and waits for its answer. The error is ErrNodeGone where the node is not connected.
+func (s *Server) Ask(ctx context.Context, node, what string, argument json.RawMessage) (json.RawMessage, error) {
+	s.mu.Lock()
+	ses, ok := s.sessions[node]
+	if !ok || !ses.open {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("ask %s: %w", node, ErrNodeGone)
+	}
+	s.lastAsk++
+	id := s.lastAsk
+	answer := make(chan *pb.Answer, 1)
+	s.asks[id] = answer
+	s.mu.Unlock()
+	defer func() { s.mu.Lock(); delete(s.asks, id); s.mu.Unlock() }()
+	select {
+	case ses.ask <- &pb.Ask{Id: id, What: what, Argument: argument}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("ask %s: %w", node, ctx.Err())
+	}
+	for {
+		select {
+		case a := <-answer:
+			if a.GetError() != "" {
+				return nil, fmt.Errorf("%s: %s", node, a.GetError())
+			}
+			return a.GetResult(), nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ask %s: %w", node, ctx.Err())
+		case <-time.After(heartbeatEvery):
+			if p, _ := s.Presence(node); !p.Alive {
+				return nil, fmt.Errorf("ask %s: %w", node, ErrNodeGone)
+			}
+		}
+	}
+}
+
+// Claim binds a port for the node that calls.
+func (s *Server) Claim(ctx context.Context, r *pb.ClaimRequest) (*pb.ClaimResponse, error) {
+	if err := s.authenticate(ctx); err != nil {
+		return nil, err
+	}
+	binding, err := s.cfg.Handler.Claim(ctx, r.GetNode(), r.GetTenant(), r.GetPort(), r.GetMove())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &pb.ClaimResponse{Binding: binding}, nil
+}
+
+// Release gives a binding up for the node that calls.
+func (s *Server) Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseResponse, error) {
+	if err := s.authenticate(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Handler.Release(ctx, r.GetNode(), r.GetTenant(), r.GetPort(), r.GetBinding()); err != nil {
+		return nil, toStatus(err)
+	}
+	return &pb.ReleaseResponse{}, nil
+}

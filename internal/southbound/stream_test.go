@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package southbound
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// site is a server with its hub on a loopback port.
+type site struct {
+	hub  *Hub
+	srv  *Server
+	addr string
+}
+
+// desk answers for the API: node numbers by name, claims of port "free" only.
+type desk struct{}
+
+func (desk) Join(_ context.Context, h Hello) (uint16, error) {
+	if h.Node == "stranger" {
+		return 0, &RefusedError{JSON: json.RawMessage(`{"code":"FORBIDDEN"}`)}
+	}
+	return uint16(h.Node[1] - '0'), nil
+}
+
+func (desk) Claim(_ context.Context, node, _, port string, _ bool) (string, error) {
+	if port != "free" {
+		return "", &RefusedError{JSON: json.RawMessage(`{"code":"BINDING_TAKEN"}`), Text: "taken"}
+	}
+	return "binding-of-" + node, nil
+}
+
+func (desk) Release(context.Context, string, string, string, string) error { return nil }
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{hub: NewHub(), addr: l.Addr().String()}
+	s.srv = NewServer(ServerConfig{Hub: s.hub, Handler: desk{}, Token: "secret", Log: slog.New(slog.DiscardHandler)})
+	g := grpc.NewServer()
+	s.srv.Register(g)
+	go g.Serve(l) //nolint:errcheck // ends with Stop
+	t.Cleanup(g.Stop)
+	return s
+}
+
+// listener is a node that keeps its rows and can be told to refuse or to stall.
+type listener struct {
+	name string
+
+	mu       sync.Mutex
+	replica  replica
+	failures []Failure
+	stall    chan struct{}
+	ups      int
+}
+
+func (l *listener) Hello() (Hello, string, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Hello{Node: l.name, Address: netip.MustParseAddr("198.19.0.1")}, l.replica.epoch, l.replica.revision
+}
+
+func (l *listener) Rows(ctx context.Context, s Step) []Failure {
+	if l.stall != nil {
+		select {
+		case <-l.stall:
+		case <-ctx.Done():
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replica.take(&testing.T{}, s)
+	return l.failures
+}
+
+func (l *listener) Ask(_ context.Context, what string, arg json.RawMessage) (json.RawMessage, error) {
+	if what == "fail" {
+		return nil, errors.New("it failed")
+	}
+	return arg, nil
+}
+
+func (l *listener) Connected(up bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if up {
+		l.ups++
+	}
+}
+
+func (l *listener) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.replica.rows)
+}
+
+// connect runs a client of the site until the test (or stop) ends it.
+func (s *site) connect(t *testing.T, l *listener, token string) (c *Client, stop func()) {
+	t.Helper()
+	c, err := NewClient(ClientConfig{
+		Server: s.addr, Token: token, Node: l, Name: l.name, Log: slog.New(slog.DiscardHandler),
+		Dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { c.Run(ctx); close(ended) }()
+	var once sync.Once
+	stop = func() { once.Do(func() { cancel(); <-ended; c.Close() }) }
+	t.Cleanup(stop)
+	return c, stop
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 5 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestStreamCarriesSnapshotDeltaAndAck(t *testing.T) {
+	s := newSite(t)
+	rows := []Row{VPC{VNI: 4096, Tenant: "red", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}}}
+	for i := range byte(250) {
+		rows = append(rows, location(4096, i, 1))
+	}
+	own := map[uint16][]Row{1: {portRow(4096, "a")}}
+	s.hub.Update(4096, rows, own)
+	l := &listener{name: "n1"}
+	_, stop := s.connect(t, l, "secret")
+	applied := func() bool { n, a, _ := s.hub.Applied(4096); return n == 1 && a == 1 }
+	eventually(t, "snapshot applied", func() bool { return l.count() == 252 && applied() })
+	s.hub.Update(4096, rows[:11], own)
+	eventually(t, "delta applied", func() bool { return l.count() == 12 && applied() })
+
+	stop()
+	eventually(t, "stream ended", func() bool { p, _ := s.srv.Presence("n1"); return !p.Alive })
+	s.hub.Update(4096, rows[:6], own)
+	sent := s.hub.Node(1).Sent
+	l2 := &listener{name: "n1", replica: l.replica}
+	s.connect(t, l2, "secret")
+	eventually(t, "resumed", func() bool { return l2.count() == 7 && applied() })
+	if got := s.hub.Node(1).Sent - sent; got != 5 {
+		t.Errorf("resume sent %d rows, want the 5 that changed", got)
+	}
+}
+
+func TestLargeSnapshotComesInPieces(t *testing.T) {
+	s := newSite(t)
+	var rows []Row
+	for i := range 3*rowsPerMessage + 1 {
+		rows = append(rows, Location{VNI: 4096, Address: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), Node: 1})
+	}
+	s.hub.Update(4096, rows, map[uint16][]Row{1: nil})
+	l := &listener{name: "n1"}
+	s.connect(t, l, "secret")
+	eventually(t, "all rows", func() bool { return l.count() == len(rows) })
+	s.hub.Update(4096, nil, nil)
+	eventually(t, "no rows", func() bool { return l.count() == 0 })
+}
+
+func TestStalledNodeHoldsNobodyUp(t *testing.T) {
+	s := newSite(t)
+	own := map[uint16][]Row{1: nil, 2: nil}
+	s.hub.Update(4096, []Row{location(4096, 0, 1)}, own)
+	stalled, brisk := &listener{name: "n1", stall: make(chan struct{})}, &listener{name: "n2"}
+	s.connect(t, stalled, "secret")
+	s.connect(t, brisk, "secret")
+	for i := range byte(200) {
+		s.hub.Update(4096, []Row{location(4096, i, 1), location(4096, i+1, 1)}, own)
+	}
+	eventually(t, "the other node is in sync", func() bool { _, _, w := s.hub.Applied(4096); return len(w) == 1 && w[0] == 1 })
+	close(stalled.stall)
+	eventually(t, "the stalled node catches up", func() bool { _, _, w := s.hub.Applied(4096); return len(w) == 0 })
+}
+
+func TestFailureIsToldAndTakenBack(t *testing.T) {
+	s := newSite(t)
+	s.hub.Update(4096, []Row{location(4096, 0, 1)}, map[uint16][]Row{1: nil})
+	l := &listener{name: "n1", failures: []Failure{{VNI: 4096, Key: "location/4096/10.0.0.0", Message: "no room"}}}
+	c, _ := s.connect(t, l, "secret")
+	eventually(t, "failure told", func() bool { f := s.hub.Node(1).Failures; return len(f) == 1 && f[0] == l.failures[0] })
+	if _, a, _ := s.hub.Applied(4096); a != 0 {
+		t.Error("a row that failed counts as applied")
+	}
+	l.mu.Lock()
+	epoch, revision := l.replica.epoch, l.replica.revision
+	l.mu.Unlock()
+	c.Ack(epoch, revision, nil)
+	eventually(t, "failure taken back", func() bool { _, a, _ := s.hub.Applied(4096); return a == 1 })
+}
+
+func TestAskReachesTheNode(t *testing.T) {
+	s := newSite(t)
+	s.connect(t, &listener{name: "n1"}, "secret")
+	eventually(t, "connected", func() bool { p, ok := s.srv.Presence("n1"); return ok && p.Alive })
+	got, err := s.srv.Ask(t.Context(), "n1", "echo", json.RawMessage(`{"a":1}`))
+	if err != nil || string(got) != `{"a":1}` {
+		t.Errorf("answer %s, error %v", got, err)
+	}
+	if _, err := s.srv.Ask(t.Context(), "n1", "fail", nil); err == nil || err.Error() != "n1: it failed" {
+		t.Errorf("error %v, want the node's own", err)
+	}
+	if _, err := s.srv.Ask(t.Context(), "n9", "echo", nil); !errors.Is(err, ErrNodeGone) {
+		t.Errorf("error %v, want ErrNodeGone", err)
+	}
+}
+
+func TestClaimKeepsTheAPIsOwnError(t *testing.T) {
+	s := newSite(t)
+	c, _ := s.connect(t, &listener{name: "n1"}, "secret")
+	if b, err := c.Claim(t.Context(), "red", "free", false); err != nil || b != "binding-of-n1" {
+		t.Errorf("binding %q, error %v", b, err)
+	}
+	_, err := c.Claim(t.Context(), "red", "taken", false)
+	var refused *RefusedError
+	if !errors.As(err, &refused) || string(refused.JSON) != `{"code":"BINDING_TAKEN"}` {
+		t.Errorf("error %v, want the refusal with its JSON", err)
+	}
+}
+
+func TestWrongTokenAndStrangerGetNoRows(t *testing.T) {
+	s := newSite(t)
+	s.hub.Update(4096, []Row{location(4096, 0, 1)}, map[uint16][]Row{1: nil})
+	wrong, stranger := &listener{name: "n1"}, &listener{name: "stranger"}
+	c, _ := s.connect(t, wrong, "guess")
+	s.connect(t, stranger, "secret")
+	if _, err := c.Claim(t.Context(), "red", "free", false); err == nil {
+		t.Error("a wrong token claimed a port")
+	}
+	time.Sleep(300 * time.Millisecond) // several tries of each
+	if wrong.count()+stranger.count()+wrong.ups+stranger.ups != 0 {
+		t.Error("rows went to a node that may not have them")
+	}
+	if _, ok := s.srv.Presence("n1"); ok {
+		t.Error("a node with a wrong token counts as present")
+	}
+}
+
+func TestSecondStreamOfANodeTakesOver(t *testing.T) {
+	s := newSite(t)
+	first, second := &listener{name: "n1"}, &listener{name: "n1"}
+	_, stop := s.connect(t, first, "secret")
+	eventually(t, "first is up", func() bool { p, ok := s.srv.Presence("n1"); return ok && p.Alive })
+	defer stop()
+	s.connect(t, second, "secret")
+	eventually(t, "second is up", func() bool { second.mu.Lock(); defer second.mu.Unlock(); return second.ups > 0 })
+}
+
+func TestDecoderRefusesWhatCannotBe(t *testing.T) {
+	good := []Row{
+		VPC{VNI: 1, TenantNumber: 2, Tenant: "t", Name: "n", Prefixes: []netip.Prefix{netip.MustParsePrefix("fd00::/48")}},
+		Subnet{VNI: 1, Number: 3, Prefix: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
+		Subnet{VNI: 1, Number: 3, Prefix: netip.MustParsePrefix("10.0.0.0/24")},
+		Peer{VNI: 1, Node: 7, Name: "h", Address: netip.MustParseAddr("2001:db8::1")},
+		Port{VNI: 1, Tenant: "t", Name: "p", MAC: MAC{2, 0, 0, 0, 0, 1}, Binding: "b", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
+			Interfaces: []Interface{{netip.MustParseAddr("10.0.0.4"), 24, netip.MustParseAddr("10.0.0.1")}}},
+		location(1, 4, 9),
+	}
+	for _, want := range good {
+		got, err := decodeRow(encodeRow(want))
+		if err != nil || !got.Equal(want) {
+			t.Errorf("round trip of %v gave %v, error %v", want, got, err)
+		}
+		key, err := decodeRow(encodeKey(want.Key()))
+		if err != nil || key.Key() != want.Key() {
+			t.Errorf("round trip of key %v gave %v, error %v", want.Key(), key, err)
+		}
+	}
+	bad := encodeRow(location(1, 4, 9))
+	bad.GetLocation().Address = []byte{1, 2, 3}
+	if _, err := decodeRow(bad); err == nil {
+		t.Error("an address of three bytes was taken")
+	}
+	bad = encodeRow(location(1<<24, 4, 9))
+	if _, err := decodeRow(bad); err == nil {
+		t.Error("a VNI of 25 bits was taken")
+	}
+}
