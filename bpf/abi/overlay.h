@@ -2,7 +2,9 @@
 /* Where the addresses of a VPC live, and which nodes may send its packets. */
 #pragma once
 
+#include <linux/bpf.h>
 #include <linux/types.h>
+#include <bpf/bpf_helpers.h>
 #include "addr.h"
 
 struct location_key {
@@ -32,6 +34,7 @@ struct location_value {
 };
 
 _Static_assert(sizeof(struct location_value) == 36, "abi");
+_Static_assert(__builtin_offsetof(struct location_value, mac) == 28, "abi");
 
 /* A node that may send packets of a VNI, by its tunnel end. */
 struct sender_key {
@@ -48,3 +51,21 @@ struct sender_value {
 };
 
 _Static_assert(sizeof(struct sender_value) == 8, "abi");
+
+/* Written by agent, read by bpf; rebuildable. Size: set by the agent before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct location_key);
+	__type(value, struct location_value);
+	__uint(max_entries, 1);
+} ovl_locations SEC(".maps");
+
+/* Written by agent, read by bpf; rebuildable. Size: set by the agent before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct sender_key);
+	__type(value, struct sender_value);
+	__uint(max_entries, 1);
+} ovl_senders SEC(".maps");

@@ -2,10 +2,13 @@
 /* What the packet path knows of a local port, by the index of its device. */
 #pragma once
 
+#include <linux/bpf.h>
 #include <linux/types.h>
+#include <bpf/bpf_helpers.h>
 #include "addr.h"
 
-/* Key: interface index in the node's namespace. No tenant: a device belongs to one port, and only the agent writes it. */
+/* Key: interface index in the node's namespace. No tenant: a device belongs to one port, and only the agent writes it.
+ */
 struct port_key {
 	__u32 ifindex;
 };
@@ -13,10 +16,10 @@ struct port_key {
 _Static_assert(sizeof(struct port_key) == 4, "abi");
 
 struct port_value {
-	__u32 vni;	  /* 24 bits */
+	__u32 vni; /* 24 bits */
 	__u32 tenant;
-	__u32 subnet;	  /* number inside the VPC */
-	__u32 mtu;	  /* layer 3, bytes */
+	__u32 subnet;	   /* number inside the VPC */
+	__u32 mtu;	   /* layer 3, bytes */
 	struct addr addr4; /* all zero: the port has no IPv4 address */
 	struct addr addr6; /* all zero: the port has no IPv6 address */
 	__u8 mac[6];
@@ -24,3 +27,13 @@ struct port_value {
 };
 
 _Static_assert(sizeof(struct port_value) == 56, "abi");
+_Static_assert(__builtin_offsetof(struct port_value, mac) == 48, "abi");
+
+/* Written by agent, read by bpf; rebuildable. Size: set by the agent before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct port_key);
+	__type(value, struct port_value);
+	__uint(max_entries, 1);
+} port_info SEC(".maps");

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/*
+ * from_port: tcx ingress of a port's device in the node's namespace; packets that the workload sends.
+ *
+ * Lookups per packet: 2 (port_info, ovl_locations), the same for the first packet of a flow and for the others.
+ * Ends in: redirect to a port, to the tunnel, or back to the port as an answer; or drop.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "lib/arp.h"
+#include "lib/drop.h"
+#include "lib/icmp.h"
+#include "lib/mark.h"
+#include "lib/overlay.h"
+#include "lib/parse.h"
+#include "lib/port.h"
+#include "lib/routing.h"
+
+static __always_inline int from_port_ipv4(struct packet *pkt, const struct port_value *port)
+{
+	const struct location_value *to;
+	enum drop_reason reason;
+
+	reason = parse_ipv4(pkt);
+	if (reason)
+		return drop(pkt, reason);
+	reason = port_check_ipv4(pkt, port);
+	if (reason)
+		return drop(pkt, reason);
+	to = overlay_locate(port->vni, &pkt->dst);
+	if (!to || to->kind == LOCATION_NONE)
+		return drop(pkt, DROP_NO_LOCATION);
+	if (to->kind == LOCATION_ROUTER)
+		return icmp_answer(pkt);
+	reason = routing_step(pkt, port, to);
+	if (reason)
+		return drop(pkt, reason);
+	if (to->kind == LOCATION_REMOTE)
+		return overlay_to_tunnel(pkt, port->vni, to);
+	return overlay_to_local(pkt, to, PASS_LOCAL);
+}
+
+SEC("tcx/ingress")
+int from_port(struct __sk_buff *skb)
+{
+	struct packet pkt = {.skb = skb};
+	const struct port_value *port;
+	enum drop_reason reason;
+
+	mark_clear(skb);
+	port = port_lookup(skb->ifindex);
+	if (!port)
+		return drop(&pkt, DROP_PORT_UNKNOWN);
+	pkt.tenant = port->tenant;
+	reason = parse_ethernet(&pkt);
+	if (reason)
+		return drop(&pkt, reason);
+	if (!mac_equal(pkt.src_mac, port->mac))
+		return drop(&pkt, DROP_SRC_MAC_SPOOF);
+	if (pkt.ethertype == ETHERTYPE_ARP)
+		return arp_answer(&pkt, port);
+	return from_port_ipv4(&pkt, port);
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/*
+ * from_uplink: tcx ingress of the VXLAN device; packets that other nodes send, after decapsulation.
+ *
+ * Lookups per packet: 2 (ovl_senders, ovl_locations), the same for the first packet of a flow and for the others.
+ * Ends in: redirect to a port of this node, never back into the tunnel; or drop.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "lib/addr.h"
+#include "lib/drop.h"
+#include "lib/mark.h"
+#include "lib/overlay.h"
+#include "lib/parse.h"
+
+static __always_inline int from_uplink_ipv4(struct packet *pkt, __u32 vni)
+{
+	const struct location_value *to;
+	enum drop_reason reason;
+
+	reason = parse_ipv4(pkt);
+	if (reason)
+		return drop(pkt, reason);
+	to = overlay_locate(vni, &pkt->dst);
+	if (!to || (to->kind != LOCATION_PEER && to->kind != LOCATION_DEVICE))
+		return drop(pkt, DROP_NOT_LOCAL);
+	if (!mac_equal(pkt->dst_mac, to->mac))
+		return drop(pkt, DROP_DST_MAC);
+	return overlay_to_local(pkt, to, PASS_FROM_TUNNEL);
+}
+
+SEC("tcx/ingress")
+int from_uplink(struct __sk_buff *skb)
+{
+	struct packet pkt = {.skb = skb};
+	const struct sender_value *sender;
+	enum drop_reason reason;
+	struct addr from;
+	__u32 vni;
+
+	mark_clear(skb);
+	reason = overlay_from_tunnel(&pkt, &vni, &from);
+	if (reason)
+		return drop(&pkt, reason);
+	sender = overlay_sender(vni, &from);
+	if (!sender)
+		return drop(&pkt, DROP_TUNNEL_PEER_UNKNOWN);
+	pkt.tenant = sender->tenant;
+	reason = parse_ethernet(&pkt);
+	if (reason)
+		return drop(&pkt, reason);
+	return from_uplink_ipv4(&pkt, vni);
+}

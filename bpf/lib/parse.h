@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* A frame becomes a struct packet; everything after works on that. No maps. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <stdbool.h>
+#include "../abi/drop.h"
+#include "addr.h"
+#include "wire.h"
+
+#define ETHERNET_LEN sizeof(struct ethernet)
+
+/* Bytes that are made readable when the front of the frame lies elsewhere: Ethernet and the longest IPv4 header. */
+#define PARSE_BYTES 74
+
+struct packet {
+	struct __sk_buff *skb;
+	__u32 tenant;  /* for counters; 0: not known */
+	__u32 headers; /* of each segment, from layer 3 on; 0: not measured, or not a super-packet */
+	struct addr src;
+	struct addr dst;
+	__u8 dst_mac[6] __attribute__((aligned(2)));
+	__u8 src_mac[6] __attribute__((aligned(2)));
+	__u16 ethertype; /* host byte order */
+	__u16 ip_len;	 /* IP header with options */
+	__u16 checksum;	 /* of the IP header, as in the packet */
+	__u8 protocol;
+	__u8 ttl;
+	bool fragment;
+};
+
+/* Length from layer 3 on. */
+static __always_inline __u32 packet_len(const struct packet *pkt)
+{
+	return pkt->skb->len - ETHERNET_LEN;
+}
+
+static __always_inline void parse_pull(struct __sk_buff *skb)
+{
+	__u32 linear = skb->data_end - skb->data;
+
+	if (linear < PARSE_BYTES && linear < skb->len)
+		bpf_skb_pull_data(skb, skb->len < PARSE_BYTES ? skb->len : PARSE_BYTES);
+}
+
+static __always_inline enum drop_reason parse_ethernet(struct packet *pkt)
+{
+	const struct ethernet *eth;
+	void *end;
+
+	parse_pull(pkt->skb);
+	eth = (void *)(long)pkt->skb->data;
+	end = (void *)(long)pkt->skb->data_end;
+	if ((void *)(eth + 1) > end)
+		return DROP_SHORT;
+	mac_copy(pkt->dst_mac, eth->dst);
+	mac_copy(pkt->src_mac, eth->src);
+	pkt->ethertype = bpf_ntohs(eth->type);
+	if (pkt->skb->vlan_present || pkt->ethertype == ETHERTYPE_VLAN || pkt->ethertype == ETHERTYPE_QINQ)
+		return DROP_VLAN;
+	return DROP_NONE;
+}
+
+/* After parse_ethernet. The header checksum is not verified: whoever receives the packet does, and what is changed
+ * here is changed in the checksum too, so that a wrong one stays wrong. */
+static __always_inline enum drop_reason parse_ipv4(struct packet *pkt)
+{
+	const struct ipv4 *ip = (void *)(long)pkt->skb->data + ETHERNET_LEN;
+	void *end = (void *)(long)pkt->skb->data_end;
+	__u32 total;
+
+	if (pkt->ethertype == ETHERTYPE_IPV6)
+		return DROP_IPV6_UNSUPPORTED;
+	if (pkt->ethertype != ETHERTYPE_IPV4)
+		return DROP_ETHERTYPE;
+	if ((void *)(ip + 1) > end)
+		return DROP_SHORT;
+	total = bpf_ntohs(ip->total_len);
+	pkt->ip_len = (ip->version_ihl & 0xf) * 4;
+	if (ip->version_ihl >> 4 != 4 || pkt->ip_len < sizeof(*ip) || total < pkt->ip_len || total > packet_len(pkt))
+		return DROP_IP_MALFORMED;
+	pkt->src = addr_from_ipv4(&ip->src);
+	pkt->dst = addr_from_ipv4(&ip->dst);
+	pkt->checksum = ip->checksum;
+	pkt->protocol = ip->protocol;
+	pkt->ttl = ip->ttl;
+	pkt->fragment = ip->fragment & bpf_htons(IPV4_FRAGMENT);
+	return DROP_NONE;
+}
+
+/*
+ * Measures the headers that each segment of a super-packet repeats: IP, and TCP or UDP. Inside a workload's own
+ * tunnel the inner headers are not seen, so such a segment is taken for shorter than it is.
+ */
+static __noinline int packet_measure(struct packet *pkt)
+{
+	struct __sk_buff *skb = pkt->skb;
+	__u8 ip[40] = {}, tcp = 0; /* tcp: length of its header in words, in the upper 4 bits */
+	__u32 len;
+
+	if (bpf_skb_load_bytes(skb, ETHERNET_LEN, ip, sizeof(ip)))
+		return 0;
+	len = ip[0] >> 4 == 6 ? 40 : (ip[0] & 0xf) * 4;
+	if ((ip[0] >> 4 == 6 ? ip[6] : ip[9]) == PROTO_TCP) {
+		bpf_skb_load_bytes(skb, ETHERNET_LEN + len + 12, &tcp, 1);
+		pkt->headers = len + (tcp >> 4) * 4;
+		return 0;
+	}
+	pkt->headers = len + 8;
+	return 0;
+}
+
+/* Layer 3 length of the packet on a wire, or of each of its segments. */
+static __always_inline __u32 packet_segment_len(struct packet *pkt)
+{
+	if (!pkt->skb->gso_size)
+		return packet_len(pkt);
+	if (!pkt->headers)
+		packet_measure(pkt);
+	return pkt->headers + pkt->skb->gso_size;
+}
+
+struct wire_size {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* What the packet is on a real wire: as many packets as it has segments, headers once for each. */
+static __always_inline struct wire_size packet_wire_size(struct packet *pkt)
+{
+	struct wire_size size = {.packets = 1, .bytes = packet_len(pkt)};
+	__u32 gso_size = pkt->skb->gso_size;
+
+	if (!gso_size)
+		return size;
+	if (!pkt->headers)
+		packet_measure(pkt);
+	if (size.bytes <= pkt->headers)
+		return size;
+	size.packets = pkt->skb->gso_segs;
+	if (!size.packets) /* a tap leaves the count to the kernel */
+		size.packets = ((__u32)size.bytes - pkt->headers + gso_size - 1) / gso_size;
+	size.bytes += (size.packets - 1) * pkt->headers;
+	return size;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Local ports. Map: port_info; one lookup per packet from a port. */
+#pragma once
+
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include "../abi/port.h"
+#include "addr.h"
+#include "parse.h"
+
+static __always_inline const struct port_value *port_lookup(__u32 ifindex)
+{
+	struct port_key key = {.ifindex = ifindex};
+
+	return bpf_map_lookup_elem(&port_info, &key);
+}
+
+/* May the port send this IPv4 packet? */
+static __always_inline enum drop_reason port_check_ipv4(struct packet *pkt, const struct port_value *port)
+{
+	if (mac_broadcast(pkt->dst_mac))
+		return DROP_BROADCAST;
+	if (pkt->dst_mac[0] & 1)
+		return DROP_MULTICAST;
+	if (!addr_equal(&pkt->src, &port->addr4))
+		return DROP_SRC_IP_SPOOF;
+	if (pkt->dst.b[12] >= 224 && pkt->dst.b[12] < 240)
+		return DROP_MULTICAST;
+	if (addr_to_ipv4(&pkt->dst) == 0xffffffff)
+		return DROP_BROADCAST;
+	if (addr_equal(&pkt->dst, &port->addr4))
+		return DROP_TO_SELF;
+	if (packet_segment_len(pkt) > port->mtu)
+		return DROP_TOO_BIG;
+	return DROP_NONE;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* The virtual router: the same address and MAC on every node. No maps. */
+#pragma once
+
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <stdbool.h>
+#include "../abi/config.h"
+#include "../abi/overlay.h"
+#include "../abi/port.h"
+#include "addr.h"
+#include "checksum.h"
+#include "parse.h"
+
+/* Is the frame addressed to the virtual router? */
+static __always_inline bool routing_to_router(const struct packet *pkt)
+{
+	return mac_equal(pkt->dst_mac, config_router_mac);
+}
+
+/* Writes both MACs in one piece. */
+static __always_inline int routing_write_macs(struct packet *pkt, const volatile void *dst, const volatile void *src)
+{
+	__u8 macs[12] __attribute__((aligned(2)));
+
+	mac_copy(macs, dst);
+	mac_copy(macs + 6, src);
+	return bpf_skb_store_bytes(pkt->skb, 0, macs, sizeof(macs), 0);
+}
+
+struct routing_ttl {
+	__u8 ttl;
+	__u8 protocol;
+	__u16 checksum;
+};
+
+/* The part of the IPv4 header that a change of TTL changes. */
+static __always_inline struct routing_ttl routing_new_ttl(const struct packet *pkt, __u8 ttl)
+{
+	struct routing_ttl part = {.ttl = ttl, .protocol = pkt->protocol};
+
+	/* TTL and protocol are one 16-bit word of the header, TTL first. */
+	part.checksum = checksum_replace(pkt->checksum, bpf_htons((pkt->ttl << 8) | pkt->protocol),
+					 bpf_htons((ttl << 8) | pkt->protocol));
+	return part;
+}
+
+/*
+ * One step from port towards to: routed when the frame is for the router, bridged and left as it is when it is for the
+ * addressee in the port's own subnet. What is written keeps the sums that a NIC may have left in the skb.
+ */
+static __always_inline enum drop_reason routing_step(struct packet *pkt, const struct port_value *port,
+						     const struct location_value *to)
+{
+	struct routing_ttl part;
+
+	if (!routing_to_router(pkt))
+		return mac_equal(pkt->dst_mac, to->mac) && to->subnet == port->subnet ? DROP_NONE : DROP_DST_MAC;
+	if (pkt->ttl <= 1)
+		return DROP_TTL_EXPIRED;
+	part = routing_new_ttl(pkt, pkt->ttl - 1);
+	if (routing_write_macs(pkt, to->mac, config_router_mac) ||
+	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + __builtin_offsetof(struct ipv4, ttl), &part, sizeof(part), 0))
+		return DROP_REWRITE;
+	return DROP_NONE;
+}

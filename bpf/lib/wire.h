@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Headers as they are on the wire; none has room between its fields. No maps. */
+#pragma once
+
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_ARP  0x0806
+#define ETHERTYPE_VLAN 0x8100
+#define ETHERTYPE_QINQ 0x88a8
+#define ETHERTYPE_IPV6 0x86dd
+
+#define PROTO_ICMP 1
+#define PROTO_TCP  6
+#define PROTO_UDP  17
+
+struct ethernet {
+	__u8 dst[6];
+	__u8 src[6];
+	__be16 type;
+};
+
+_Static_assert(sizeof(struct ethernet) == 14, "wire");
+
+#define ARP_ETHERNET 1
+#define ARP_REQUEST  1
+#define ARP_REPLY    2
+
+struct arp {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_len;
+	__u8 protocol_len;
+	__be16 op;
+	__u8 sender_mac[6];
+	__u8 sender[4];
+	__u8 target_mac[6];
+	__u8 target[4];
+};
+
+_Static_assert(sizeof(struct arp) == 28, "wire");
+
+#define IPV4_FRAGMENT 0x3fff /* more fragments, or not the first */
+
+struct ipv4 {
+	__u8 version_ihl; /* version 4 bits, header length in words 4 bits */
+	__u8 tos;
+	__be16 total_len;
+	__be16 id;
+	__be16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 checksum;
+	__be32 src;
+	__be32 dst;
+};
+
+_Static_assert(sizeof(struct ipv4) == 20, "wire");
+
+#define ICMP_ECHO_REPLY	  0
+#define ICMP_ECHO_REQUEST 8
+
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__be32 rest;
+};
+
+_Static_assert(sizeof(struct icmp) == 8, "wire");

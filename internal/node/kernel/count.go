@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
+
+// DropCount is how much of a tenant's traffic was dropped for a reason, as on a real wire.
+type DropCount struct {
+	Tenant  uint32 // 0: the packets belonged to no known tenant
+	Reason  DropReason
+	Packets uint64 // segments of a super-packet count each
+	Bytes   uint64 // layer 3, headers once per segment
+}
+
+// Drops returns the drop counters, in order of tenant and reason.
+func (d *Datapath) Drops() ([]DropCount, error) {
+	var (
+		counts []DropCount
+		key    bpfDropKey
+		values []bpfDropValue // one for each CPU
+	)
+	entries := d.maps[bpfMapDropCount].Iterate()
+	for entries.Next(&key, &values) {
+		c := DropCount{Tenant: key.Tenant, Reason: DropReason(key.Reason)}
+		for _, v := range values {
+			c.Packets += v.Packets
+			c.Bytes += v.Bytes
+		}
+		counts = append(counts, c)
+	}
+	// Nothing is ever deleted, so an iteration that began again only means that the map grew meanwhile.
+	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return nil, fmt.Errorf("read drop counters: %w", err)
+	}
+	slices.SortFunc(counts, func(a, b DropCount) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Reason, b.Reason))
+	})
+	return counts, nil
+}
+
+// PassKind says what became of packets that were not dropped.
+type PassKind uint32
+
+// What became of packets that were not dropped. The numbers are those of enum pass_kind.
+const (
+	PassLocal      PassKind = iota // from a port to a port of the same node
+	PassToTunnel                   // from a port to another node
+	PassFromTunnel                 // from another node to a port
+	PassAnswered                   // turned into its own answer: ARP, echo to the router
+	PassConsumed                   // ARP about the port's own address: heard, not answered
+	PassUncounted                  // dropped, but the drop counters were full
+	passKinds
+)
+
+// String returns the kind as people see it.
+func (k PassKind) String() string {
+	names := [...]string{"local", "to-tunnel", "from-tunnel", "answered", "consumed", "uncounted"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("pass%d", uint32(k))
+}
+
+// PassCount is how much traffic of the node ended in one way, as on a real wire.
+type PassCount struct {
+	Kind           PassKind
+	Packets, Bytes uint64
+}
+
+// Passes returns the counters of packets that were not dropped, one for each kind in order.
+func (d *Datapath) Passes() ([]PassCount, error) {
+	counts := make([]PassCount, passKinds)
+	for kind := range passKinds {
+		var values []bpfPassValue // one for each CPU
+		if err := d.maps[bpfMapPassCount].Lookup(uint32(kind), &values); err != nil {
+			return nil, fmt.Errorf("read pass counters: %w", err)
+		}
+		counts[kind].Kind = kind
+		for _, v := range values {
+			counts[kind].Packets += v.Packets
+			counts[kind].Bytes += v.Bytes
+		}
+	}
+	return counts, nil
+}

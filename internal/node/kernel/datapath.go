@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernel drives the node's packet path: it keeps weft's eBPF programs, maps and devices in the kernel as the
+// node needs them, finds them again after a restart, and writes only what differs.
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+)
+
+// Errors that callers can tell apart.
+var (
+	// ErrMapIncompatible says that a pinned map has another layout than this build's. The map is left alone.
+	ErrMapIncompatible = ebpf.ErrMapIncompatible
+	// ErrKernelTooOld says that the running kernel lacks what the packet path is built on.
+	ErrKernelTooOld = errors.New("kernel too old")
+	// ErrNoDevice says that a network device does not exist.
+	ErrNoDevice = errors.New("no such device")
+	// ErrWrongDevice says that a device of the name exists, but is not weft's to change.
+	ErrWrongDevice = errors.New("device is of another kind")
+)
+
+// Config is what a node's packet path needs to know.
+type Config struct {
+	PinDir      string     // folder below /sys/fs/bpf of this node alone; the version's folder is made in it
+	Tunnel      netip.Addr // where this node's tunnel ends: IPv4, an address of the node
+	RouterMAC   [6]byte    // of the virtual router, the same on every node
+	UnderlayMTU int        // of the links between nodes
+	Log         *slog.Logger
+}
+
+// Datapath is a node's packet path. Methods may be called from several goroutines, except Repair and Close.
+//
+// What it makes stays in the kernel when the process ends:
+//
+//	PinDir/v1/<map>                 maps of this layout
+//	PinDir/v1/prog_<program>        programs, one of each for all ports
+//	PinDir/links/<device>-<program> where programs are attached
+//	weft-vx                         the VXLAN device, in the namespace of the process
+type Datapath struct {
+	cfg       Config
+	maps      map[string]*ebpf.Map
+	programs  map[string]*ebpf.Program
+	ports     PortTable
+	locations LocationTable
+	senders   SenderTable
+	base      uint64 // value of writes when Open began
+}
+
+// Open finds the packet path in the kernel, or makes it. Nothing is written when it is there already.
+func Open(cfg Config) (*Datapath, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if err := requireKernel(); err != nil {
+		return nil, err
+	}
+	d := &Datapath{cfg: cfg, programs: map[string]*ebpf.Program{}, base: writes.Load()}
+	if err := d.open(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.PinDir == "" || filepath.Dir(filepath.Clean(c.PinDir)) == ".":
+		return fmt.Errorf("folder for pins %q: must be an absolute path below %s", c.PinDir, bpffsRoot)
+	case !c.Tunnel.Unmap().Is4() || c.Tunnel.IsUnspecified():
+		return fmt.Errorf("tunnel address %v: must be an IPv4 address of this node", c.Tunnel)
+	case c.RouterMAC == [6]byte{}:
+		return errors.New("router MAC is empty")
+	case c.UnderlayMTU < minUnderlayMTU || c.UnderlayMTU > maxMTU:
+		return fmt.Errorf("underlay MTU %d: must be between %d and %d", c.UnderlayMTU, minUnderlayMTU, maxMTU)
+	}
+	c.Tunnel = c.Tunnel.Unmap()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+func (d *Datapath) open() error {
+	if err := ensureBPFFS(); err != nil {
+		return err
+	}
+	for _, dir := range []string{d.versionDir(), d.linkDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make folder for pins: %w", err)
+		}
+	}
+	spec, err := LoadSpec()
+	if err != nil {
+		return err
+	}
+	if d.maps, err = openMaps(spec, d.versionDir()); err != nil {
+		return err
+	}
+	d.ports = PortTable{newTable(d.maps[bpfMapPortInfo], encodePort)}
+	d.locations = LocationTable{newTable(d.maps[bpfMapOvlLocations], encodeLocation)}
+	d.senders = SenderTable{newTable(d.maps[bpfMapOvlSenders], encodeSender)}
+	return d.Repair()
+}
+
+// Repair compares the VXLAN device, the programs and where they are attached with what should be, and mends the
+// difference. Nothing is written when there is none. Maps and ports are not its business.
+func (d *Datapath) Repair() error {
+	if err := ensureMultipathHash(); err != nil {
+		return err
+	}
+	uplink, err := ensureUplink(d.cfg.UnderlayMTU - vxlanOverhead)
+	if err != nil {
+		return err
+	}
+	if err := d.ensurePrograms(uplink); err != nil {
+		return err
+	}
+	return d.ensureLinks(uplink)
+}
+
+// Ports are the local ports, by the index of their device.
+func (d *Datapath) Ports() *PortTable { return &d.ports }
+
+// Locations says where the addresses of each VPC live.
+func (d *Datapath) Locations() *LocationTable { return &d.locations }
+
+// Senders are the nodes that may send packets of each VPC.
+func (d *Datapath) Senders() *SenderTable { return &d.senders }
+
+// Writes returns how many changes this process has made in the kernel since Open began: map entries, pins, programs
+// attached, devices, addresses, routes.
+func (d *Datapath) Writes() uint64 { return writes.Load() - d.base }
+
+// Close lets go of the kernel objects. They stay, and go on working.
+func (d *Datapath) Close() error {
+	var errs []error
+	for _, m := range d.maps {
+		errs = append(errs, m.Close())
+	}
+	for _, p := range d.programs {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Cleanup takes the packet path of a node out of the kernel: links, programs, maps and the VXLAN device of the
+// process's namespace. Ports' own devices are left. What is not there is fine.
+func Cleanup(pinDir string) error {
+	if err := DeleteLink(uplinkName); err != nil {
+		return err
+	}
+	// A link whose last pin goes is detached. Links first: no program outlives its maps' names.
+	for _, dir := range []string{filepath.Join(pinDir, "links"), pinDir} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove pins: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) versionDir() string {
+	return filepath.Join(d.cfg.PinDir, fmt.Sprintf("v%d", abiVersion))
+}
+
+func (d *Datapath) linkDir() string { return filepath.Join(d.cfg.PinDir, "links") }

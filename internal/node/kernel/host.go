@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	bpffsRoot = "/sys/fs/bpf"
+
+	// The oldest kernel with tcx links that can be replaced atomically.
+	minKernelMajor, minKernelMinor = 6, 6
+)
+
+// writes counts the changes this process has made in the kernel.
+var writes atomic.Uint64
+
+func requireKernel() error {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return fmt.Errorf("ask for the kernel's version: %w", err)
+	}
+	return checkRelease(unix.ByteSliceToString(name.Release[:]))
+}
+
+func checkRelease(release string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("kernel version %q: %w", release, err)
+	}
+	if major > minKernelMajor || major == minKernelMajor && minor >= minKernelMinor {
+		return nil
+	}
+	return fmt.Errorf("%w: this is Linux %s, and weft needs %d.%d or newer (tcx); on Debian 12, install a kernel from bookworm-backports",
+		ErrKernelTooOld, release, minKernelMajor, minKernelMinor)
+}
+
+// ensureBPFFS mounts the BPF file system where it is expected, unless it is there.
+func ensureBPFFS() error {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(bpffsRoot, &stat); err != nil {
+		return fmt.Errorf("look at %s: %w", bpffsRoot, err)
+	}
+	if uint32(stat.Type) == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	writes.Add(1)
+	if err := unix.Mount("bpf", bpffsRoot, "bpf", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mount the BPF file system at %s: %w", bpffsRoot, err)
+	}
+	return nil
+}
+
+// ensureMultipathHash lets the underlay's routes spread flows by ports, so that the tunnel's source port, which comes
+// from the inner flow, chooses the path.
+func ensureMultipathHash() error {
+	return ensureSysctl("net/ipv4/fib_multipath_hash_policy", "1")
+}
+
+// ensureSysctl writes a setting of the caller's namespace where it differs. One that this kernel lacks is fine.
+func ensureSysctl(name, value string) error {
+	path := "/proc/sys/" + name
+	now, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read setting: %w", err)
+	}
+	if strings.TrimSpace(string(now)) == value {
+		return nil
+	}
+	writes.Add(1)
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		return fmt.Errorf("write setting: %w", err)
+	}
+	return nil
+}

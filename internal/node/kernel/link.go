@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Link is a network device of the process's namespace.
+type Link struct {
+	Name  string
+	Index int
+	MTU   int
+	Up    bool
+	Alias string
+}
+
+// FindLink returns a device by name, and whether there is one.
+func FindLink(name string) (Link, bool, error) {
+	found, err := linkByName(name)
+	if errors.Is(err, ErrNoDevice) {
+		return Link{}, false, nil
+	}
+	if err != nil {
+		return Link{}, false, err
+	}
+	return linkOf(found), true, nil
+}
+
+// Links lists the devices whose names begin with prefix, in order of name.
+func Links(prefix string) ([]Link, error) {
+	all, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	var links []Link
+	for _, l := range all {
+		if strings.HasPrefix(l.Attrs().Name, prefix) {
+			links = append(links, linkOf(l))
+		}
+	}
+	slices.SortFunc(links, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+	return links, nil
+}
+
+// DeleteLink removes a device; an absent one is fine.
+func DeleteLink(name string) error {
+	found, err := linkByName(name)
+	if errors.Is(err, ErrNoDevice) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	writes.Add(1)
+	if err := netlink.LinkDel(found); err != nil {
+		return fmt.Errorf("delete device %s: %w", name, err)
+	}
+	return nil
+}
+
+func linkOf(l netlink.Link) Link {
+	a := l.Attrs()
+	return Link{Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Alias: a.Alias}
+}
+
+func linkByName(name string) (netlink.Link, error) {
+	found, err := netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, fmt.Errorf("device %s: %w", name, ErrNoDevice)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for device %s: %w", name, err)
+	}
+	return found, nil
+}
+
+func setLinkUp(ifindex int) error {
+	found, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return fmt.Errorf("look for device %d: %w", ifindex, err)
+	}
+	if found.Attrs().Flags&net.FlagUp != 0 {
+		return nil
+	}
+	writes.Add(1)
+	if err := netlink.LinkSetUp(found); err != nil {
+		return fmt.Errorf("bring %s up: %w", found.Attrs().Name, err)
+	}
+	return nil
+}
+
+// setLinkDown is fine with a device that is gone.
+func setLinkDown(name string) error {
+	found, err := linkByName(name)
+	if errors.Is(err, ErrNoDevice) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if found.Attrs().Flags&net.FlagUp == 0 {
+		return nil
+	}
+	writes.Add(1)
+	if err := netlink.LinkSetDown(found); err != nil {
+		return fmt.Errorf("bring %s down: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+)
+
+// programNames are the programs of a node.
+func programNames() []string { return []string{bpfProgFromPort, bpfProgToPort, bpfProgFromUplink} }
+
+// ensurePrograms loads the programs, unless the pinned ones are the same: same instructions, same configuration, on
+// the same maps.
+func (d *Datapath) ensurePrograms(uplink int) error {
+	spec, err := LoadSpec()
+	if err != nil {
+		return err
+	}
+	if err := d.configure(spec, uplink); err != nil {
+		return err
+	}
+	pinned := map[string]*ebpf.Program{}
+	for _, name := range programNames() {
+		p, err := d.pinnedProgram(spec, name)
+		if err != nil {
+			closeAll(pinned)
+			return err
+		}
+		if p == nil {
+			closeAll(pinned)
+			return d.replacePrograms(spec)
+		}
+		pinned[name] = p
+	}
+	d.setPrograms(pinned)
+	return nil
+}
+
+func (d *Datapath) configure(spec *ebpf.CollectionSpec, uplink int) error {
+	for name, value := range map[string]any{
+		"config_tunnel":     rawAddr(d.cfg.Tunnel),
+		"config_uplink":     uint32(uplink),
+		"config_router_mac": d.cfg.RouterMAC,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// pinnedProgram returns the pinned program if it is what the specification would load, else nil.
+func (d *Datapath) pinnedProgram(spec *ebpf.CollectionSpec, name string) (*ebpf.Program, error) {
+	p, err := ebpf.LoadPinnedProgram(d.programPin(name), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open pinned program %s: %w", name, err)
+	}
+	same, err := d.same(spec, name, p)
+	if err != nil || !same {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (d *Datapath) same(spec *ebpf.CollectionSpec, name string, p *ebpf.Program) (bool, error) {
+	info, err := p.Info()
+	if err != nil {
+		return false, fmt.Errorf("look at pinned program %s: %w", name, err)
+	}
+	if err := spec.Programs[name].Compatible(info); err != nil {
+		return false, nil
+	}
+	ours := map[ebpf.MapID]bool{}
+	for _, m := range d.maps {
+		info, err := m.Info()
+		if err != nil {
+			return false, fmt.Errorf("look at map: %w", err)
+		}
+		id, _ := info.ID()
+		ours[id] = true
+	}
+	ids, _ := info.MapIDs()
+	for _, id := range ids {
+		if ours[id] {
+			continue
+		}
+		if same, err := sameConstants(spec, id); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// sameConstants compares the configuration a program was loaded with, which lies in a map of its own.
+func sameConstants(spec *ebpf.CollectionSpec, id ebpf.MapID) (bool, error) {
+	m, err := ebpf.NewMapFromID(id)
+	if err != nil {
+		return false, fmt.Errorf("open a program's map: %w", err)
+	}
+	defer m.Close()
+	info, err := m.Info()
+	if err != nil {
+		return false, fmt.Errorf("look at a program's map: %w", err)
+	}
+	const section = ".rodata"
+	if !strings.HasSuffix(info.Name, section) || info.Type != ebpf.Array {
+		return false, nil // a map that is no longer pinned: the program works on another table
+	}
+	now, err := m.LookupBytes(uint32(0))
+	if err != nil {
+		return false, fmt.Errorf("read a program's constants: %w", err)
+	}
+	want, ok := spec.Maps[section].Contents[0].Value.([]byte)
+	return ok && bytes.Equal(now, want), nil
+}
+
+// replacePrograms loads all programs and pins them in place of the ones before. Links still run the old ones.
+func (d *Datapath) replacePrograms(spec *ebpf.CollectionSpec) error {
+	for _, name := range pinnedMaps() {
+		spec.Maps[name].Pinning = ebpf.PinNone
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: d.maps})
+	if err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	defer coll.Close()
+	loaded := map[string]*ebpf.Program{}
+	for _, name := range programNames() {
+		p := coll.DetachProgram(name)
+		loaded[name] = p
+		if err := d.pinProgram(name, p); err != nil {
+			closeAll(loaded)
+			return err
+		}
+	}
+	d.setPrograms(loaded)
+	d.cfg.Log.Info("packet path programs loaded", "programs", strings.Join(slices.Sorted(maps.Keys(loaded)), " "))
+	return nil
+}
+
+// pinProgram replaces the pin in one step.
+func (d *Datapath) pinProgram(name string, p *ebpf.Program) error {
+	pin := d.programPin(name)
+	next := pin + "_next"
+	if err := unpin(next); err != nil {
+		return fmt.Errorf("remove old pin: %w", err)
+	}
+	writes.Add(1)
+	if err := p.Pin(next); err != nil {
+		return fmt.Errorf("pin program %s: %w", name, err)
+	}
+	if err := os.Rename(next, pin); err != nil {
+		return fmt.Errorf("pin program %s: %w", name, err)
+	}
+	return nil
+}
+
+func (d *Datapath) programPin(name string) string {
+	return filepath.Join(d.versionDir(), "prog_"+name)
+}
+
+func (d *Datapath) setPrograms(p map[string]*ebpf.Program) {
+	closeAll(d.programs)
+	d.programs = p
+}
+
+func closeAll(programs map[string]*ebpf.Program) {
+	for _, p := range programs {
+		p.Close()
+	}
+}

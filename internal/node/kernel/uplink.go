@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+const (
+	uplinkName    = "weft-vx"
+	vxlanPort     = 4789
+	vxlanOverhead = 50 // outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
+
+	minMTU         = 1280 // what IPv6 asks of every link
+	minUnderlayMTU = minMTU + vxlanOverhead
+	maxMTU         = 65535
+)
+
+// ensureUplink makes the VXLAN device as it should be and returns its index. One device serves all VNIs: each packet
+// brings its own tunnel data. Group policy is on from the first day, because it cannot be turned on later.
+func ensureUplink(mtu int) (int, error) {
+	found, err := findUplink()
+	if err != nil {
+		return 0, err
+	}
+	if found == nil {
+		if found, err = createUplink(mtu); err != nil {
+			return 0, err
+		}
+	}
+	attrs := found.Attrs()
+	if err := quiet(attrs.Name); err != nil {
+		return 0, err
+	}
+	if attrs.MTU != mtu {
+		writes.Add(1)
+		if err := netlink.LinkSetMTU(found, mtu); err != nil {
+			return 0, fmt.Errorf("set MTU of %s to %d: %w", uplinkName, mtu, err)
+		}
+	}
+	return attrs.Index, setLinkUp(attrs.Index)
+}
+
+// findUplink returns the device if it is as it should be, and removes one of that name which cannot be made so.
+func findUplink() (*netlink.Vxlan, error) {
+	found, err := linkByName(uplinkName)
+	if errors.Is(err, ErrNoDevice) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	vx, ok := found.(*netlink.Vxlan)
+	if !ok {
+		return nil, fmt.Errorf("%s is a %s: %w", uplinkName, found.Type(), ErrWrongDevice)
+	}
+	if vx.FlowBased && vx.GBP && !vx.Learning && vx.Port == vxlanPort {
+		return vx, nil
+	}
+	return nil, DeleteLink(uplinkName)
+}
+
+func createUplink(mtu int) (*netlink.Vxlan, error) {
+	vx := &netlink.Vxlan{
+		LinkAttrs: netlink.LinkAttrs{Name: uplinkName, MTU: mtu},
+		FlowBased: true, GBP: true, Learning: false, Port: vxlanPort,
+	}
+	writes.Add(1)
+	if err := netlink.LinkAdd(vx); err != nil {
+		return nil, fmt.Errorf("create %s: %w", uplinkName, err)
+	}
+	made, err := findUplink()
+	if err == nil && made == nil {
+		err = fmt.Errorf("create %s: the kernel made another device than asked for: %w", uplinkName, ErrWrongDevice)
+	}
+	return made, err
+}
+
+// quiet keeps the node's own stack from speaking IPv6 on a device that carries tenants' packets.
+func quiet(device string) error {
+	return ensureSysctl("net/ipv6/conf/"+device+"/disable_ipv6", "1")
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// Veth is a pair of devices that joins a workload's namespace to the node's.
+type Veth struct {
+	HostName string  // the node's end
+	NetNS    string  // of the workload: a path, or a name below /run/netns
+	PeerName string  // the workload's end
+	MAC      [6]byte // of the workload's end
+	MTU      int     // of both ends
+	Alias    string  // of the node's end, for people: "weft <tenant>/<port>"
+}
+
+// CreateVeth makes the pair, or mends the one that is there, and returns the index of the node's end. A new pair's
+// node end stays down until AttachPort has put the programs there; the workload's end is up.
+func CreateVeth(v Veth) (int, error) {
+	peerNS, err := openNetNS(v.NetNS)
+	if err != nil {
+		return 0, err
+	}
+	defer peerNS.Close()
+	inside, err := netlink.NewHandleAt(peerNS)
+	if err != nil {
+		return 0, fmt.Errorf("enter namespace %s: %w", v.NetNS, err)
+	}
+	defer inside.Close()
+	host, err := v.find(inside)
+	if err != nil {
+		return 0, err
+	}
+	if host == nil {
+		if host, err = v.create(peerNS); err != nil {
+			return 0, err
+		}
+	}
+	if err := v.mendHost(host); err != nil {
+		return 0, err
+	}
+	return host.Attrs().Index, v.mendPeer(inside)
+}
+
+// find returns the node's end if the pair is whole. Half a pair, or one that leads elsewhere, is removed.
+func (v *Veth) find(inside *netlink.Handle) (netlink.Link, error) {
+	host, err := linkByName(v.HostName)
+	if errors.Is(err, ErrNoDevice) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if host.Type() != "veth" {
+		return nil, fmt.Errorf("%s is a %s: %w", v.HostName, host.Type(), ErrWrongDevice)
+	}
+	peer, err := inside.LinkByName(v.PeerName)
+	if err == nil && peer.Type() == "veth" && peer.Attrs().Index == host.Attrs().ParentIndex &&
+		peer.Attrs().ParentIndex == host.Attrs().Index {
+		return host, nil
+	}
+	if err != nil && !errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, fmt.Errorf("look for device %s in %s: %w", v.PeerName, v.NetNS, err)
+	}
+	return nil, DeleteLink(v.HostName)
+}
+
+func (v *Veth) create(peerNS netns.NsHandle) (netlink.Link, error) {
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: v.HostName, MTU: v.MTU})
+	pair.PeerName = v.PeerName
+	pair.PeerHardwareAddr = v.MAC[:]
+	pair.PeerNamespace = netlink.NsFd(int(peerNS))
+	pair.PeerMTU = uint32(v.MTU)
+	writes.Add(1)
+	if err := netlink.LinkAdd(pair); err != nil {
+		return nil, fmt.Errorf("create %s with %s in %s: %w", v.HostName, v.PeerName, v.NetNS, err)
+	}
+	return linkByName(v.HostName)
+}
+
+func (v *Veth) mendHost(host netlink.Link) error {
+	if err := quiet(v.HostName); err != nil {
+		return err
+	}
+	if host.Attrs().MTU != v.MTU {
+		writes.Add(1)
+		if err := netlink.LinkSetMTU(host, v.MTU); err != nil {
+			return fmt.Errorf("set MTU of %s to %d: %w", v.HostName, v.MTU, err)
+		}
+	}
+	if host.Attrs().Alias != v.Alias {
+		writes.Add(1)
+		if err := netlink.LinkSetAlias(host, v.Alias); err != nil {
+			return fmt.Errorf("set alias of %s: %w", v.HostName, err)
+		}
+	}
+	return nil
+}
+
+func (v *Veth) mendPeer(inside *netlink.Handle) error {
+	peer, err := inside.LinkByName(v.PeerName)
+	if err != nil {
+		return fmt.Errorf("look for device %s in %s: %w", v.PeerName, v.NetNS, err)
+	}
+	a := peer.Attrs()
+	if string(a.HardwareAddr) != string(v.MAC[:]) {
+		writes.Add(1)
+		if err := inside.LinkSetHardwareAddr(peer, v.MAC[:]); err != nil {
+			return fmt.Errorf("set MAC of %s in %s: %w", v.PeerName, v.NetNS, err)
+		}
+	}
+	if a.MTU != v.MTU {
+		writes.Add(1)
+		if err := inside.LinkSetMTU(peer, v.MTU); err != nil {
+			return fmt.Errorf("set MTU of %s in %s: %w", v.PeerName, v.NetNS, err)
+		}
+	}
+	if a.Flags&net.FlagUp == 0 {
+		writes.Add(1)
+		if err := inside.LinkSetUp(peer); err != nil {
+			return fmt.Errorf("bring %s in %s up: %w", v.PeerName, v.NetNS, err)
+		}
+	}
+	return nil
+}
+
+// openNetNS takes a path, or a name below /run/netns.
+func openNetNS(name string) (netns.NsHandle, error) {
+	path := name
+	if !strings.Contains(name, "/") {
+		path = filepath.Join("/run/netns", name)
+	}
+	handle, err := netns.GetFromPath(path)
+	if err != nil {
+		return handle, fmt.Errorf("open namespace %s: %w", path, err)
+	}
+	return handle, nil
+}
