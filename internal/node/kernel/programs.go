@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -81,6 +82,10 @@ func (d *Datapath) same(spec *ebpf.CollectionSpec, name string, p *ebpf.Program)
 	if err != nil {
 		return false, fmt.Errorf("look at pinned program %s: %w", name, err)
 	}
+	// Marshalling fills in where calls between functions lead, which the tag covers.
+	if err := spec.Programs[name].Instructions.Marshal(io.Discard, spec.ByteOrder); err != nil {
+		return false, fmt.Errorf("encode program %s: %w", name, err)
+	}
 	if err := spec.Programs[name].Compatible(info); err != nil {
 		return false, nil
 	}
@@ -124,8 +129,16 @@ func sameConstants(spec *ebpf.CollectionSpec, id ebpf.MapID) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read a program's constants: %w", err)
 	}
-	want, ok := spec.Maps[section].Contents[0].Value.([]byte)
-	return ok && bytes.Equal(now, want), nil
+	for _, v := range spec.Variables {
+		if v.SectionName != section {
+			continue
+		}
+		end := int(v.Offset) + len(v.Value)
+		if end > len(now) || !bytes.Equal(now[v.Offset:end], v.Value) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // replacePrograms loads all programs and pins them in place of the ones before. Links still run the old ones.
