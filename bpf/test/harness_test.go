@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"weft/internal/node/kernel"
+)
+
+// Verdicts, as the kernel numbers them.
+const (
+	passed     = 0
+	dropped    = 2
+	redirected = 7
+)
+
+const markDeliver = 0x77656674
+
+// What the programs are configured with.
+const (
+	uplinkIndex = 77
+	portIndex   = 1 // test runs happen on the loopback device
+)
+
+var (
+	routerMAC  = [6]byte{0x02, 0x77, 0x65, 0x66, 0x74, 0x01}
+	thisTunnel = netip.MustParseAddr("198.19.0.3")
+)
+
+func requireRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("REQUIRE_PRIVILEGED") == "1" {
+		t.Fatal("this test needs root")
+	}
+	t.Skip("needs root: run with sudo")
+}
+
+func loadSpec(t testing.TB) *ebpf.CollectionSpec {
+	t.Helper()
+	spec, err := kernel.LoadSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+// rig is a loaded set of programs and its maps, with nothing in them.
+type rig struct {
+	*ebpf.Collection
+}
+
+func newRig(t testing.TB, failing ...asm.BuiltinFunc) *rig {
+	t.Helper()
+	requireRoot(t)
+	spec := loadSpec(t)
+	for name, value := range map[string]any{
+		"config_tunnel":     thisTunnel.As16(),
+		"config_uplink":     uint32(uplinkIndex),
+		"config_router_mac": routerMAC,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	instrument(spec, failing...)
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	t.Cleanup(coll.Close)
+	return &rig{coll}
+}
+
+func (b *rig) put(t testing.TB, table string, key, value []byte) {
+	t.Helper()
+	if err := b.Maps[table].Put(key, value); err != nil {
+		t.Fatalf("put into %s: %v", table, err)
+	}
+}
+
+// The layouts are written out here once more, by hand, so that a mistake in the Go types would show.
+
+func addrKey(vni uint32, addr string) []byte {
+	a := netip.MustParseAddr(addr).As16()
+	return append(binary.LittleEndian.AppendUint32(nil, vni), a[:]...)
+}
+
+// port is a value of port_info.
+type port struct {
+	vni, tenant, subnet, mtu uint32
+	addr                     string
+	mac                      [6]byte
+}
+
+func (p port) bytes() []byte {
+	var b []byte
+	for _, v := range []uint32{p.vni, p.tenant, p.subnet, p.mtu} {
+		b = binary.LittleEndian.AppendUint32(b, v)
+	}
+	a := netip.MustParseAddr(p.addr).As16()
+	b = append(b, a[:]...)
+	b = append(b, make([]byte, 16)...)
+	b = append(b, p.mac[:]...)
+	return append(b, 0, 0)
+}
+
+// location is a value of ovl_locations.
+type location struct {
+	kind    kernel.LocationKind
+	tunnel  string
+	ifindex uint32
+	subnet  uint32
+	mac     [6]byte
+}
+
+func (l location) bytes() []byte {
+	var tunnel [16]byte
+	if l.tunnel != "" {
+		tunnel = netip.MustParseAddr(l.tunnel).As16()
+	}
+	b := binary.LittleEndian.AppendUint32(tunnel[:], l.ifindex)
+	b = binary.LittleEndian.AppendUint32(b, l.subnet)
+	b = append(b, 0, 0, byte(l.kind), 0)
+	b = append(b, l.mac[:]...)
+	return append(b, 0, 0)
+}
+
+func sender(tenant uint32) []byte {
+	return append(binary.LittleEndian.AppendUint32(nil, tenant), 0, 0, 0, 0)
+}
+
+// input is one packet and what the kernel knows of it.
+type input struct {
+	program string
+	frame   []byte
+	mark    uint32
+	gsoSize uint32
+	gsoSegs uint32
+	tunnel  string // outer source; empty: no tunnel data
+	vni     uint32 // with tunnel
+}
+
+// output is what a program did with a packet.
+type output struct {
+	verdict uint32
+	frame   []byte
+	mark    uint32
+	noted   [notedRecords]uint64
+	drops   []count // what was added to drop_count
+	passes  []count // what was added to pass_count
+}
+
+type count struct {
+	tenant         uint32 // drops only
+	reason         uint32 // or kind
+	packets, bytes uint64
+}
+
+// run gives the packet to the program.
+func (b *rig) run(t testing.TB, in input) output {
+	t.Helper()
+	b.clear(t)
+	var noted [notedRecords]uint64
+	if in.tunnel != "" {
+		a := netip.MustParseAddr(in.tunnel).As4()
+		noted[givenTunnel], noted[givenVNI], noted[givenRemote] = 1, uint64(in.vni), uint64(binary.BigEndian.Uint32(a[:]))
+	}
+	if err := b.Maps[recordName].Put(uint32(0), &noted); err != nil {
+		t.Fatal(err)
+	}
+	// struct __sk_buff: mark at 8, ifindex at 40, gso_segs at 164, gso_size at 176.
+	context, after := make([]byte, 192), make([]byte, 192)
+	binary.LittleEndian.PutUint32(context[8:], in.mark)
+	binary.LittleEndian.PutUint32(context[40:], portIndex)
+	binary.LittleEndian.PutUint32(context[164:], in.gsoSegs)
+	binary.LittleEndian.PutUint32(context[176:], in.gsoSize)
+	opts := &ebpf.RunOptions{Data: in.frame, DataOut: make([]byte, len(in.frame)+256), Context: context, ContextOut: after}
+	verdict, err := b.Programs[in.program].Run(opts)
+	if err != nil {
+		t.Fatalf("run %s with %d bytes: %v", in.program, len(in.frame), err)
+	}
+	out := output{verdict: verdict, frame: opts.DataOut, mark: binary.LittleEndian.Uint32(after[8:])}
+	if err := b.Maps[recordName].Lookup(uint32(0), &out.noted); err != nil {
+		t.Fatal(err)
+	}
+	b.count(t, &out)
+	return out
+}
+
+// clear empties the counters.
+func (b *rig) clear(t testing.TB) {
+	t.Helper()
+	var key [8]byte
+	for b.Maps["drop_count"].NextKey(nil, &key) == nil {
+		if err := b.Maps["drop_count"].Delete(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	zero := make([][2]uint64, ebpf.MustPossibleCPU())
+	for kind := range b.Maps["pass_count"].MaxEntries() {
+		if err := b.Maps["pass_count"].Put(kind, zero); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (b *rig) count(t testing.TB, out *output) {
+	t.Helper()
+	var (
+		key    [8]byte
+		values [][2]uint64
+	)
+	sum := func(c count) count {
+		for _, v := range values {
+			c.packets += v[0]
+			c.bytes += v[1]
+		}
+		return c
+	}
+	entries := b.Maps["drop_count"].Iterate()
+	for entries.Next(&key, &values) {
+		out.drops = append(out.drops, sum(count{tenant: binary.LittleEndian.Uint32(key[:]), reason: uint32(binary.LittleEndian.Uint16(key[4:]))}))
+	}
+	if err := entries.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for kind := range b.Maps["pass_count"].MaxEntries() {
+		if err := b.Maps["pass_count"].Lookup(kind, &values); err != nil {
+			t.Fatal(err)
+		}
+		if c := sum(count{reason: kind}); c.packets > 0 {
+			out.passes = append(out.passes, c)
+		}
+	}
+}
