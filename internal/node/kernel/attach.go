@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // attachment is a place where a program runs.
@@ -144,6 +145,9 @@ func (d *Datapath) attach(a attachment, ifindex int) error {
 func (d *Datapath) create(a attachment, ifindex int) error {
 	writes.Add(1)
 	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: d.programs[a.program], Attach: a.side()})
+	if errors.Is(err, unix.ENODEV) {
+		err = ErrNoDevice
+	}
 	if err != nil {
 		return fmt.Errorf("attach %s to %s (%d): %w", a.program, a.device, ifindex, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -72,8 +73,8 @@ func Open(cfg Config) (*Datapath, error) {
 
 func (c *Config) check() error {
 	switch {
-	case c.PinDir == "" || filepath.Dir(filepath.Clean(c.PinDir)) == ".":
-		return fmt.Errorf("folder for pins %q: must be an absolute path below %s", c.PinDir, bpffsRoot)
+	case !strings.HasPrefix(filepath.Clean(c.PinDir), bpffsRoot+"/"):
+		return fmt.Errorf("folder for pins %q: must be below %s", c.PinDir, bpffsRoot)
 	case !c.Tunnel.Unmap().Is4() || c.Tunnel.IsUnspecified():
 		return fmt.Errorf("tunnel address %v: must be an IPv4 address of this node", c.Tunnel)
 	case c.RouterMAC == [6]byte{}:
@@ -162,6 +163,10 @@ func Cleanup(pinDir string) error {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove pins: %w", err)
 		}
+	}
+	// The folder of all nodes goes with the last of them.
+	if parent := filepath.Dir(filepath.Clean(pinDir)); parent != bpffsRoot {
+		_ = os.Remove(parent)
 	}
 	return nil
 }

@@ -39,17 +39,11 @@ func TestRestartWritesNothing(t *testing.T) {
 		t.Fatal("making everything counted no write")
 	}
 	n.reopen(t, "198.19.0.1")
-	n.attachAgain(t, workload)
-	if got := n.dp.Writes() - 3; got != 0 { // the three map entries that attach puts without asking
+	n.plug(t, "wp00000001", workload, testPort, 24, "10.0.1.1")
+	n.do(t, n.dp.Repair)
+	if got := n.dp.Writes(); got != 0 {
 		t.Errorf("%d writes after a restart, want 0", got)
 	}
-}
-
-func (n *node) attachAgain(t *testing.T, workload *testNS) {
-	t.Helper()
-	n.attach(t, "wp00000001", workload, testPort, 24, "10.0.1.1")
-	n.do(t, func() error { return n.dp.Ports().Put(PortKey{99999}, testPort) })
-	n.do(t, func() error { return n.dp.Repair() })
 }
 
 func TestRestartFindsAll(t *testing.T) {
@@ -147,7 +141,7 @@ func TestDeletedLinkShowsAndIsMended(t *testing.T) {
 	if got := n.ports(t); len(got) != 0 {
 		t.Errorf("a port without from_port counts as attached: %v", got)
 	}
-	n.attachAgain(t, workload)
+	n.plug(t, "wp00000001", workload, testPort, 24, "10.0.1.1")
 	if got := n.ports(t); len(got) != 1 {
 		t.Errorf("attached ports %v", got)
 	}
@@ -156,7 +150,7 @@ func TestDeletedLinkShowsAndIsMended(t *testing.T) {
 func TestDeletedUplinkIsMended(t *testing.T) {
 	n, _ := attached(t)
 	n.do(t, func() error { return DeleteLink(uplinkName) })
-	n.do(t, func() error { return n.dp.Repair() })
+	n.do(t, n.dp.Repair)
 	n.do(t, func() error {
 		vx, err := findUplink()
 		if err != nil || vx == nil {
@@ -170,7 +164,7 @@ func TestDeletedUplinkIsMended(t *testing.T) {
 	if on, err := n.dp.runs(attachment{uplinkName, bpfProgFromUplink}); !on || err != nil {
 		t.Errorf("from_uplink runs: %v, %v", on, err)
 	}
-	n.do(t, func() error { return n.dp.Repair() })
+	n.do(t, n.dp.Repair)
 	n.do(t, func() error {
 		if l, _, err := FindLink(uplinkName); err != nil || l.MTU != 1450 || !l.Up {
 			return fmt.Errorf("after repair: %+v, %v", l, err)

@@ -36,7 +36,7 @@ func FindLink(name string) (Link, bool, error) {
 
 // Links lists the devices whose names begin with prefix, in order of name.
 func Links(prefix string) ([]Link, error) {
-	all, err := netlink.LinkList()
+	all, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
@@ -64,6 +64,17 @@ func DeleteLink(name string) error {
 		return fmt.Errorf("delete device %s: %w", name, err)
 	}
 	return nil
+}
+
+// whole repeats a list that somebody else's change has broken off.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	const tries = 5
+	for range tries - 1 {
+		if all, err := list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return list()
 }
 
 func linkOf(l netlink.Link) Link {

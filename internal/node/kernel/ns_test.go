@@ -117,20 +117,26 @@ func (n *node) reopen(t *testing.T, tunnel string) {
 	n.open(t, tunnel)
 }
 
-// attach makes a port with a workload in its own namespace.
+// attach makes a port with a workload in its own namespace, and its entries.
 func (n *node) attach(t *testing.T, name string, workload *testNS, p Port, bits int, gateway string) {
 	t.Helper()
-	n.do(t, func() error {
-		index, err := CreateVeth(Veth{HostName: name, NetNS: workload.path, PeerName: "eth0", MAC: p.MAC, MTU: int(p.MTU),
+	index := n.plug(t, name, workload, p, bits, gateway)
+	if err := n.dp.Ports().Put(PortKey{uint32(index)}, p); err != nil {
+		t.Fatal(err)
+	}
+	local := Location{Kind: LocationPeer, IfIndex: uint32(index), Subnet: p.Subnet, Node: 1, MAC: p.MAC}
+	if err := n.dp.Locations().Put(LocationKey{p.VNI, p.Addr4}, local); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// plug makes the devices of a port, or finds that they are there.
+func (n *node) plug(t *testing.T, name string, workload *testNS, p Port, bits int, gateway string) (index int) {
+	t.Helper()
+	n.do(t, func() (err error) {
+		index, err = CreateVeth(Veth{HostName: name, NetNS: workload.path, PeerName: "eth0", MAC: p.MAC, MTU: int(p.MTU),
 			Alias: "weft red/" + name})
 		if err != nil {
-			return err
-		}
-		if err := n.dp.Ports().Put(PortKey{uint32(index)}, p); err != nil {
-			return err
-		}
-		local := Location{Kind: LocationPeer, IfIndex: uint32(index), Subnet: p.Subnet, Node: 1, MAC: p.MAC}
-		if err := n.dp.Locations().Put(LocationKey{p.VNI, p.Addr4}, local); err != nil {
 			return err
 		}
 		if err := n.dp.AttachPort(index, name); err != nil {
@@ -139,4 +145,5 @@ func (n *node) attach(t *testing.T, name string, workload *testNS, p Port, bits 
 		return ConfigurePeer(workload.path, "eth0", []netip.Prefix{netip.PrefixFrom(p.Addr4, bits)},
 			[]netip.Addr{netip.MustParseAddr(gateway)}, int(p.MTU))
 	})
+	return index
 }

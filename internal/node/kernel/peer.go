@@ -70,7 +70,7 @@ func (p *peer) setMTU(mtu int) error {
 }
 
 func (p *peer) addAddress(prefix netip.Prefix) error {
-	now, err := p.AddrList(p.link, family(prefix.Addr()))
+	now, err := whole(func() ([]netlink.Addr, error) { return p.AddrList(p.link, family(prefix.Addr())) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", p.name, err)
 	}
@@ -88,7 +88,7 @@ func (p *peer) addAddress(prefix netip.Prefix) error {
 }
 
 func (p *peer) addDefault(gateway netip.Addr) error {
-	now, err := p.RouteList(p.link, family(gateway))
+	now, err := whole(func() ([]netlink.Route, error) { return p.RouteList(p.link, family(gateway)) })
 	if err != nil {
 		return fmt.Errorf("list routes of %s: %w", p.name, err)
 	}

@@ -102,8 +102,8 @@ func (w *twoNodes) workload(t *testing.T, n *node, address string) {
 		Location{Kind: LocationRemote, Tunnel: tunnel, Node: number, Subnet: p.Subnet, MAC: p.MAC}))
 }
 
-// ping sends an echo request of size bytes and waits for the answer. Its TTL tells how many routers it met.
-func ping(to string, size int) error {
+// ping sends an echo request of size bytes and waits for the answer.
+func ping(to string, size int, patience time.Duration) error {
 	conn, err := net.Dial("ip4:icmp", to)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func ping(to string, size int) error {
 		return err
 	}
 	answer := make([]byte, 2048)
-	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	n, _, err := conn.(*net.IPConn).ReadFrom(answer) // without the IP header, unlike Read
@@ -142,7 +142,7 @@ func TestPingEverywhere(t *testing.T) {
 				continue
 			}
 			w.workloads[from].do(t, func() error {
-				if err := errors.Join(ping(to, 56), ping(to, 1450-28)); err != nil {
+				if err := errors.Join(ping(to, 56, 2*time.Second), ping(to, 1450-28, 2*time.Second)); err != nil {
 					return fmt.Errorf("from %s: %w", from, err)
 				}
 				return nil
@@ -227,7 +227,7 @@ func TestStrangerThroughTunnelIsDropped(t *testing.T) {
 	w := newTwoNodes(t)
 	w.put(t, w.b.dp.Senders().Delete(SenderKey{testVNI, w.tunnel(0)}))
 	w.workloads["10.0.1.4"].do(t, func() error {
-		if err := ping("10.0.1.6", 56); !errors.Is(err, unix.ETIMEDOUT) && err == nil {
+		if ping("10.0.1.6", 56, 200*time.Millisecond) == nil {
 			return errors.New("got an answer")
 		}
 		return nil

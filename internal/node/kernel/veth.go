@@ -36,7 +36,7 @@ func CreateVeth(v Veth) (int, error) {
 		return 0, fmt.Errorf("enter namespace %s: %w", v.NetNS, err)
 	}
 	defer inside.Close()
-	host, err := v.find(inside)
+	host, err := v.find(peerNS, inside)
 	if err != nil {
 		return 0, err
 	}
@@ -52,7 +52,7 @@ func CreateVeth(v Veth) (int, error) {
 }
 
 // find returns the node's end if the pair is whole. Half a pair, or one that leads elsewhere, is removed.
-func (v *Veth) find(inside *netlink.Handle) (netlink.Link, error) {
+func (v *Veth) find(peerNS netns.NsHandle, inside *netlink.Handle) (netlink.Link, error) {
 	host, err := linkByName(v.HostName)
 	if errors.Is(err, ErrNoDevice) {
 		return nil, nil
@@ -63,9 +63,13 @@ func (v *Veth) find(inside *netlink.Handle) (netlink.Link, error) {
 	if host.Type() != "veth" {
 		return nil, fmt.Errorf("%s is a %s: %w", v.HostName, host.Type(), ErrWrongDevice)
 	}
+	id, err := netlink.GetNetNsIdByFd(int(peerNS)) // indices alone repeat from namespace to namespace
+	if err != nil {
+		return nil, fmt.Errorf("look for the number of namespace %s: %w", v.NetNS, err)
+	}
 	peer, err := inside.LinkByName(v.PeerName)
-	if err == nil && peer.Type() == "veth" && peer.Attrs().Index == host.Attrs().ParentIndex &&
-		peer.Attrs().ParentIndex == host.Attrs().Index {
+	if err == nil && peer.Type() == "veth" && host.Attrs().NetNsID == id &&
+		peer.Attrs().Index == host.Attrs().ParentIndex && peer.Attrs().ParentIndex == host.Attrs().Index {
 		return host, nil
 	}
 	if err != nil && !errors.As(err, &netlink.LinkNotFoundError{}) {
