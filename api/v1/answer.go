@@ -6,7 +6,7 @@ import "encoding/json"
 
 // List is the answer to a request for many resources of one kind.
 type List struct {
-	TypeMeta        `json:",inline"`
+	TypeMeta
 	ResourceVersion string            `json:"resourceVersion" doc:"Version of the whole store that the list shows; a watch goes on from here."`
 	Items           []json.RawMessage `json:"items" doc:"The resources, ordered by tenant and name."`
 }

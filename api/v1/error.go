@@ -14,6 +14,8 @@ type Error struct {
 	Fix       string    `json:"fix,omitempty" doc:"How to mend it."`
 	RequestID string    `json:"requestId,omitempty" doc:"Names this request in the server's log."`
 	Errors    ErrorList `json:"errors,omitempty" doc:"Every error found, where there is more than one."`
+
+	line int // of the field in its document, from 1; 0: not known
 }
 
 // Error returns object, field and message in one line.

@@ -9,7 +9,7 @@ import (
 
 // Tenant is a customer: the owner of VPCs, and the unit of isolation, quota and accounting.
 type Tenant struct {
-	TypeMeta `json:",inline"`
+	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     TenantSpec   `json:"spec,omitzero"`
 	Status   TenantStatus `json:"status,omitzero" readOnly:"true"`
@@ -34,7 +34,7 @@ type TenantStatus struct {
 
 // Node is a machine that runs the agent.
 type Node struct {
-	TypeMeta `json:",inline"`
+	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     NodeSpec   `json:"spec"`
 	Status   NodeStatus `json:"status,omitzero" readOnly:"true"`
@@ -61,7 +61,7 @@ type NodeStatus struct {
 
 // VPC is a tenant's private network: addresses of the tenant's own choice behind one distributed virtual router.
 type VPC struct {
-	TypeMeta `json:",inline"`
+	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     VPCSpec   `json:"spec"`
 	Status   VPCStatus `json:"status,omitzero" readOnly:"true"`
@@ -80,7 +80,7 @@ type VPCStatus struct {
 
 // Subnet is a range of a VPC's addresses with the router as its first hop.
 type Subnet struct {
-	TypeMeta `json:",inline"`
+	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     SubnetSpec   `json:"spec"`
 	Status   SubnetStatus `json:"status,omitzero" readOnly:"true"`
@@ -102,7 +102,7 @@ type SubnetStatus struct {
 
 // Port is one interface of a workload.
 type Port struct {
-	TypeMeta `json:",inline"`
+	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     PortSpec   `json:"spec"`
 	Status   PortStatus `json:"status,omitzero" readOnly:"true"`

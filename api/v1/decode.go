@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Bounds of what is read.
+const (
+	documentMost = 1 << 20 // bytes of one JSON document
+	depthMost    = 32      // nesting of one document
+)
+
+// Error lists every error, one a line.
+func (l ErrorList) Error() string {
+	lines := make([]string, 0, len(l))
+	for _, e := range l {
+		lines = append(lines, e.Error())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// OrNil returns the list as an error, or nil if it is empty.
+func (l ErrorList) OrNil() error {
+	if len(l) == 0 {
+		return nil
+	}
+	return l
+}
+
+// problem makes an error of a document.
+func problem(code, field, fix, format string, args ...any) *Error {
+	return &Error{Status: http.StatusUnprocessableEntity, Code: code, Field: field, Message: fmt.Sprintf(format, args...), Fix: fix}
+}
+
+// DecodeYAML reads documents parted by "---". Errors name the document and, where known, line and column.
+func DecodeYAML(data []byte) ([]Object, error) {
+	var objects []Object
+	var errs ErrorList
+	for i, part := range splitYAML(data) {
+		o, err := decodePart(part.text)
+		var e *Error
+		switch {
+		case err == nil && o == nil: // nothing but comments
+		case err == nil:
+			objects = append(objects, o)
+		case errors.As(err, &e):
+			e.Message = fmt.Sprintf("document %d, line %d: %s", i+1, part.line+max(e.line, 1), e.Message)
+			errs = append(errs, e)
+		default:
+			return nil, err
+		}
+	}
+	return objects, errs.OrNil()
+}
+
+// part is one document of a stream; line is the number of lines before it.
+type part struct {
+	text []byte
+	line int
+}
+
+// splitYAML parts a stream at its "---" lines. The parser is given one document at a time: it loses those that follow an
+// empty one.
+func splitYAML(data []byte) []part {
+	var parts []part
+	start, from := 0, 0
+	line := 0
+	for pos := 0; pos < len(data); line++ {
+		end := bytes.IndexByte(data[pos:], '\n') + pos + 1
+		if end == pos {
+			end = len(data)
+		}
+		if l := bytes.TrimRight(data[pos:end], " \t\r\n"); string(l) == "---" {
+			parts = append(parts, part{data[start:pos], from})
+			start, from = end, line+1
+		}
+		pos = end
+	}
+	return append(parts, part{data[start:], from})
+}
+
+// decodePart reads one document; a nil object without an error is an empty one.
+func decodePart(text []byte) (Object, error) {
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	if len(file.Docs) > 1 {
+		return nil, problem(CodeMalformed, "", "part documents by a line that holds --- alone", "more than one document")
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return nil, nil
+	}
+	body := file.Docs[0].Body
+	if body.Type() == ast.NullType || body.Type() == ast.CommentType || body.Type() == ast.CommentGroupType {
+		return nil, nil
+	}
+	j, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	o, err := DecodeJSON(j)
+	var e *Error
+	if errors.As(err, &e) {
+		e.line = max(position(body, e.Field), body.GetToken().Position.Line)
+		return nil, e
+	}
+	return o, err
+}
+
+// malformed makes an error of what the YAML parser says, which has line and column in it.
+func malformed(err error) error {
+	text := yaml.FormatError(err, false, false)
+	return problem(CodeMalformed, "", "look at the indentation, at ':' and '-', and at quotes in that line", "not readable as YAML: %s", strings.TrimSpace(text))
+}
+
+// position finds the line of a field such as spec.prefixes[0] in a document, or 0.
+func position(body ast.Node, field string) int {
+	if field == "" {
+		return 0
+	}
+	path, err := yaml.PathString("$." + field)
+	if err != nil {
+		return 0
+	}
+	n, err := path.FilterNode(body)
+	if err != nil || n == nil || n.GetToken() == nil {
+		return 0
+	}
+	return n.GetToken().Position.Line
+}
+
+// DecodeJSON reads one document strictly: a field that the kind does not have, or a field twice, is an error.
+func DecodeJSON(data []byte) (Object, error) {
+	if len(data) > documentMost {
+		return nil, problem(CodeTooLarge, "", "split it", "the document has %d bytes; at most %d are possible", len(data), documentMost)
+	}
+	tree, err := readTree(data)
+	if err != nil {
+		return nil, err
+	}
+	root, ok := tree.(map[string]any)
+	if !ok {
+		return nil, problem(CodeMalformed, "", "write apiVersion, kind, metadata and spec", "the document is not an object with fields")
+	}
+	kind, _ := root["kind"].(string)
+	info, ok := KindByWord(kind)
+	if !ok || string(info.Kind) != kind {
+		return nil, problem(CodeUnknownKind, "kind", "use one of "+kindNames(), "there is no kind %q", kind)
+	}
+	if v, _ := root["apiVersion"].(string); v != APIVersion {
+		return nil, problem(CodeUnknownKind, "apiVersion", "write apiVersion: "+APIVersion, "there is no apiVersion %q", v)
+	}
+	o := info.New()
+	if e := checkFields(root, reflect.TypeOf(o).Elem(), ""); e != nil {
+		return nil, named(e, root, info)
+	}
+	if err := json.Unmarshal(data, o); err != nil {
+		return nil, named(problem(CodeInvalid, "", "compare with 'weft explain' or docs/api", "%v", err), root, info)
+	}
+	return o, nil
+}
+
+// named says in an error which resource it is about, as far as the document tells.
+func named(e *Error, root map[string]any, info KindInfo) *Error {
+	meta, _ := root["metadata"].(map[string]any)
+	name, _ := meta["name"].(string)
+	tenant, _ := meta["tenant"].(string)
+	e.Object = strings.TrimPrefix(tenant+"/"+info.Singular+"/"+name, "/")
+	return e
+}
+
+func kindNames() string {
+	var names []string
+	for _, k := range Kinds() {
+		names = append(names, string(k.Kind))
+	}
+	return strings.Join(names, ", ")
+}
+
+// readTree reads JSON into maps, lists and values, and refuses a key that is there twice.
+func readTree(data []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	v, err := readValue(d, "", 0)
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) {
+			return nil, e
+		}
+		return nil, problem(CodeMalformed, "", "look at brackets, commas and quotes", "not readable as JSON at byte %d: %v", d.InputOffset(), err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, problem(CodeMalformed, "", "send one document", "something follows the document at byte %d", d.InputOffset())
+	}
+	return v, nil
+}
+
+func readValue(d *json.Decoder, path string, depth int) (any, error) {
+	if depth > depthMost {
+		return nil, problem(CodeTooLarge, path, "no kind needs that", "the document is nested more than %d deep", depthMost)
+	}
+	t, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch t {
+	case json.Delim('{'):
+		return readObject(d, path, depth)
+	case json.Delim('['):
+		var list []any
+		for d.More() {
+			v, err := readValue(d, fmt.Sprintf("%s[%d]", path, len(list)), depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err := d.Token()
+		return list, err
+	}
+	return t, nil
+}
+
+func readObject(d *json.Decoder, path string, depth int) (any, error) {
+	m := make(map[string]any)
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		key := t.(string) // the decoder refuses other keys
+		if _, twice := m[key]; twice {
+			return nil, problem(CodeDuplicate, join(path, key), "remove one", "the field is there twice")
+		}
+		if m[key], err = readValue(d, join(path, key), depth+1); err != nil {
+			return nil, err
+		}
+	}
+	_, err := d.Token()
+	return m, err
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// checkFields compares a tree with a Go type: every field must exist there, in the same case, and hold what its type can.
+func checkFields(v any, t reflect.Type, path string) *Error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if v == nil {
+		return nil
+	}
+	if t.Kind() != reflect.String && reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()) {
+		return checkText(v, t, path)
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return checkStruct(v, t, path)
+	case reflect.Slice:
+		list, ok := v.([]any)
+		if !ok {
+			return wrongType(path, "a list, for example [a, b]", v)
+		}
+		for i, e := range list {
+			if err := checkFields(e, t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+				return err
+			}
+		}
+	case reflect.Map:
+		m, ok := v.(map[string]any)
+		if !ok {
+			return wrongType(path, "fields with values, for example {app: web}", v)
+		}
+		for k, e := range m {
+			if err := checkFields(e, t.Elem(), join(path, k)); err != nil {
+				return err
+			}
+		}
+	case reflect.String:
+		if _, ok := v.(string); !ok {
+			return wrongType(path, "a text (quote it if it looks like a number)", v)
+		}
+	case reflect.Bool:
+		if _, ok := v.(bool); !ok {
+			return wrongType(path, "true or false", v)
+		}
+	default:
+		return checkNumber(v, t, path)
+	}
+	return nil
+}
+
+func checkStruct(v any, t reflect.Type, path string) *Error {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return wrongType(path, "fields with values", v)
+	}
+	fields := jsonFields(t)
+	for k, e := range m {
+		f, ok := fields[k]
+		if !ok {
+			fix := "remove it"
+			if near := nearest(k, fields); near != "" {
+				fix = fmt.Sprintf("did you mean %s?", join(path, near))
+			}
+			return problem(CodeUnknownField, join(path, k), fix, "there is no such field")
+		}
+		if err := checkFields(e, f, join(path, k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jsonFields maps the names of a struct's fields to their types.
+func jsonFields(t reflect.Type) map[string]reflect.Type {
+	out := make(map[string]reflect.Type)
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous && name == "" {
+			for k, v := range jsonFields(f.Type) {
+				out[k] = v
+			}
+			continue
+		}
+		if name != "" && name != "-" {
+			out[name] = f.Type
+		}
+	}
+	return out
+}
+
+// checkText tries the value on its type, so that the error can say what is expected there.
+func checkText(v any, t reflect.Type, path string) *Error {
+	s, ok := v.(string)
+	if !ok {
+		return wrongType(path, example(t), v)
+	}
+	switch t {
+	case reflect.TypeFor[netip.Addr]():
+		if _, err := netip.ParseAddr(s); err != nil && s != "" {
+			if p, perr := netip.ParsePrefix(s); perr == nil {
+				return problem(CodeInvalid, path, "write "+p.Addr().String(), "%q is a range; an address is expected", s)
+			}
+			return problem(CodeInvalid, path, "write "+example(t), "%q is not an address", s)
+		}
+	case reflect.TypeFor[netip.Prefix]():
+		if _, err := netip.ParsePrefix(s); err != nil && s != "" {
+			if a, aerr := netip.ParseAddr(s); aerr == nil {
+				return problem(CodeInvalid, path, fmt.Sprintf("write %s/%d, or a shorter length", a, a.BitLen()), "%q has no length", s)
+			}
+			return problem(CodeInvalid, path, "write "+example(t), "%q is not a range of addresses", s)
+		}
+	default:
+		u := reflect.New(t).Interface().(interface{ UnmarshalText([]byte) error })
+		if err := u.UnmarshalText([]byte(s)); err != nil {
+			return problem(CodeInvalid, path, "write "+example(t), "%v", err)
+		}
+	}
+	return nil
+}
+
+// example says what a value of the type looks like.
+func example(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[netip.Addr]():
+		return "an address such as 10.0.1.4"
+	case reflect.TypeFor[netip.Prefix]():
+		return "a range such as 10.0.1.0/24"
+	case reflect.TypeFor[MAC]():
+		return "an Ethernet address such as 02:00:00:00:00:01"
+	}
+	return "a time such as 2026-01-02T15:04:05Z"
+}
+
+func checkNumber(v any, t reflect.Type, path string) *Error {
+	n, ok := v.(json.Number)
+	if !ok {
+		return wrongType(path, "a number", v)
+	}
+	var err error
+	switch t.Kind() {
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uint:
+		_, err = strconv.ParseUint(n.String(), 10, t.Bits())
+	case reflect.Float32, reflect.Float64:
+		_, err = n.Float64()
+	default:
+		_, err = strconv.ParseInt(n.String(), 10, t.Bits())
+	}
+	if err != nil {
+		return problem(CodeInvalid, path, "write a whole number within its bounds", "%s is not possible here", n)
+	}
+	return nil
+}
+
+func wrongType(path, want string, got any) *Error {
+	text, _ := json.Marshal(got)
+	if len(text) > 40 {
+		text = append(text[:40], "..."...)
+	}
+	return problem(CodeInvalid, path, "write "+want, "%s is not what belongs here", text)
+}
+
+// nearest returns the field whose name differs least from name, if it is near enough to be a slip.
+func nearest(name string, fields map[string]reflect.Type) string {
+	best, least := "", 3
+	for f := range fields {
+		d := distance(strings.ToLower(name), strings.ToLower(f))
+		if d < least || (d == least && best != "" && f < best) {
+			best, least = f, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters to add, remove or change between two words (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		last := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := last
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			last = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"weft/internal/agent"
+)
+
+func agentCommand(version string) *cobra.Command {
+	var cfg agent.Config
+	var address string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run a node's agent: it brings the server's rows into the kernel",
+		Long: `Run the agent of this machine: it connects to a server, joins as a node, and keeps the packet path as the server
+wants it. Stopping the agent stops no packet: programs, tables and devices stay.`,
+		Example: `  weft agent --server 192.0.2.10:7444 --ca ca.pem --token-file node.token --address 192.0.2.31
+  weft agent --server 192.0.2.10:7444 --ca ca.pem --token-file node.token --address 192.0.2.32 --roles edge`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if cfg.Address, err = netip.ParseAddr(address); err != nil {
+				return fmt.Errorf("--address must be this node's underlay address, for example 192.0.2.31: %w", err)
+			}
+			if cfg.Server == "" {
+				return errors.New("--server is required: host:port of the server's southbound address")
+			}
+			cfg.Version, cfg.Log = version, newLog(verbose)
+			ctx, stop := notifyContext(cmd.Context())
+			defer stop()
+			return agent.Run(ctx, cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Node, "node", defaultNode(), "name of the node")
+	f.StringSliceVar(&cfg.Roles, "roles", []string{"host"}, "what the node does: host, edge")
+	f.StringVar(&cfg.Site, "site", "", "data centre of the node")
+	f.StringVar(&cfg.Server, "server", "", "host:port of the server's southbound address")
+	f.StringVar(&cfg.CAFile, "ca", "/etc/weft/ca.pem", "certificate of the server's authority (ca.pem of its state directory)")
+	f.StringVar(&cfg.TokenFile, "token-file", "/etc/weft/node.token", "file with the token that lets a node join (node.token of the server's state directory)")
+	f.StringVar(&address, "address", "", "underlay address of this node's tunnel end")
+	f.IntVar(&cfg.UnderlayMTU, "underlay-mtu", 1500, "MTU of the underlay, bytes; the overlay has 50 less")
+	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/weft/agent", "folder of what outlives the agent")
+	f.StringVar(&cfg.RunDir, "run-dir", "/run/weft", "folder of agent.sock")
+	f.StringVar(&cfg.BPFFS, "bpffs", "/sys/fs/bpf/weft/"+defaultNode(), "folder of pinned programs and tables")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
+	return cmd
+}

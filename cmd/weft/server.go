@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"weft/internal/server"
+)
+
+// listenFD is the first descriptor that a parent hands over (sd_listen_fds(3)).
+const listenFD = 3
+
+func serverCommand(version string) *cobra.Command {
+	var cfg server.Config
+	var api, southbound string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run the server: API, controllers and the nodes' stream",
+		Long: `Run the server: it keeps what users want (in etcd, its own by default), computes what each node must do, and
+streams it to the nodes. It can be stopped and started at any time; nodes forward without it.
+
+At the first start it makes, in its state directory: ca.pem (give it to clients and nodes), admin.token (opens the
+API) and node.token (lets a node join).`,
+		Example: `  weft server --southbound-listen 192.0.2.10:7444
+  weft server --state-dir /srv/weft --etcd-endpoints http://192.0.2.21:2379,http://192.0.2.22:2379
+  WEFT_CA=/var/lib/weft/server/ca.pem   # what the CLI checks the server with`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if cfg.API, err = apiListener(api); err != nil {
+				return err
+			}
+			if cfg.Southbound, err = net.Listen("tcp", southbound); err != nil {
+				return fmt.Errorf("listen for nodes (--southbound-listen): %w", err)
+			}
+			cfg.Names = certificateNames(cfg.Names, api, southbound)
+			cfg.Version, cfg.Log = version, newLog(verbose)
+			ctx, stop := notifyContext(cmd.Context())
+			defer stop()
+			return server.Run(ctx, cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/weft/server", "folder of authority, tokens and the embedded etcd")
+	f.StringVar(&api, "listen", "127.0.0.1:7443", "address of API and OpenAPI; a socket handed over by LISTEN_FDS goes before it")
+	f.StringVar(&southbound, "southbound-listen", "127.0.0.1:7444", "address that the nodes' agents connect to")
+	f.StringSliceVar(&cfg.Names, "name", nil, "further host name or address that the server's certificate is for")
+	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use instead of the embedded one")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
+	return cmd
+}
+
+// apiListener takes the socket that a parent handed over, or opens its own.
+func apiListener(address string) (net.Listener, error) {
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	pid := os.Getenv("LISTEN_PID")
+	if n == 0 || (pid != "" && pid != strconv.Itoa(os.Getpid())) {
+		l, err := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("listen for the API: %s is in use by another program; name another with --listen", address)
+		}
+		return l, err
+	}
+	f := os.NewFile(listenFD, "api")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("use the socket handed over by LISTEN_FDS: %w", err)
+	}
+	return l, nil
+}
+
+// certificateNames adds the hosts of the listening addresses and this machine's name to names.
+func certificateNames(names []string, addresses ...string) []string {
+	for _, a := range addresses {
+		if host, _, err := net.SplitHostPort(a); err == nil && host != "" {
+			names = append(names, host)
+		}
+	}
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	return names
+}
+
+// newLog writes key=value lines to standard error.
+func newLog(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// defaultNode is this machine's name up to the first dot.
+func defaultNode() string {
+	host, _ := os.Hostname()
+	name, _, _ := strings.Cut(host, ".")
+	return name
+}
+
+// notifyContext ends with SIGTERM and SIGINT.
+func notifyContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent is the agent process of one node: rows from the server's stream and attachments from the local socket
+// go in, the node's functions bring them into the kernel. The packet path does not need it to go on.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"weft/internal/node/kernel"
+	"weft/internal/node/overlay"
+	"weft/internal/node/port"
+	"weft/internal/node/reconcile"
+	"weft/internal/southbound"
+)
+
+// RouterMAC is the Ethernet address of the virtual router, the same on every node.
+var routerMAC = [6]byte{0x02, 0x77, 0x65, 0x66, 0x74, 0x01}
+
+// Config is what an agent needs.
+type Config struct {
+	Node        string
+	Roles       []string
+	Site        string
+	Server      string     // host:port of the southbound stream
+	CAFile      string     // PEM of the server's authority
+	TokenFile   string     // what the node presents
+	Address     netip.Addr // the node's tunnel end
+	StateDir    string
+	RunDir      string // holds agent.sock
+	BPFFS       string // folder of the pins
+	UnderlayMTU int    // 0: 1500
+	Version     string
+	Log         *slog.Logger
+}
+
+// Agent is a running agent. All of the node's functions belong to the goroutine of Run; others reach them through do.
+type Agent struct {
+	cfg     Config
+	client  *southbound.Client
+	path    *kernel.Datapath
+	ports   *port.Ports
+	overlay *overlay.Overlay
+	prober  prober
+	calls   chan func()
+	ended   chan struct{} // closed when calls are served no more
+
+	mu        sync.Mutex // guards below
+	connected bool
+	synced    bool // a step was put into effect since the start
+	epoch     string
+	revision  uint64
+	rows      map[southbound.Key]southbound.Row
+	changed   chan struct{}        // closed, and replaced, after each Apply
+	failures  []southbound.Failure // of the latest Apply
+}
+
+// Run is the life of the agent: it returns when ctx ends, leaving programs, tables and devices in place.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.UnderlayMTU == 0 {
+		cfg.UnderlayMTU = 1500
+	}
+	for _, dir := range []string{cfg.StateDir, cfg.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("start agent: %w", err)
+		}
+	}
+	unlock, err := lockDir(cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a, err := newAgent(cfg)
+	if err != nil {
+		return fmt.Errorf("start agent: %w", err)
+	}
+	defer func() { err = errors.Join(err, a.path.Close(), a.client.Close()) }()
+	return a.run(ctx)
+}
+
+func newAgent(cfg Config) (*Agent, error) {
+	path, err := kernel.Open(kernel.Config{
+		PinDir: cfg.BPFFS, Tunnel: cfg.Address, RouterMAC: routerMAC, UnderlayMTU: cfg.UnderlayMTU, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, path: path, calls: make(chan func()), ended: make(chan struct{}),
+		rows: make(map[southbound.Key]southbound.Row), changed: make(chan struct{}),
+	}
+	a.ports, err = port.New(port.Config{
+		StateFile: filepath.Join(cfg.StateDir, "attachments.json"), MTU: overlayMTU(cfg),
+		Kernel: devices{path}, Table: path.Ports(), Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, path.Close())
+	}
+	a.overlay = overlay.New(overlay.Config{
+		Node: cfg.Node, RouterMAC: routerMAC, Locations: path.Locations(), Senders: path.Senders(),
+	})
+	a.prober = newProber(a)
+	a.client, err = dial(cfg, a)
+	if err != nil {
+		return nil, errors.Join(err, path.Close())
+	}
+	return a, nil
+}
+
+// overlayMTU is what fits into the underlay beside VXLAN's headers: 50 bytes on IPv4, 70 on IPv6.
+func overlayMTU(cfg Config) int {
+	if cfg.Address.Is4() {
+		return cfg.UnderlayMTU - 50
+	}
+	return cfg.UnderlayMTU - 70
+}
+
+// lockDir makes sure that no other agent serves the same socket.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("start agent: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another agent runs with %s (give each its own --run-dir): %w", dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// run serves calls until ctx ends, and then waits for all that it started.
+func (a *Agent) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	defer close(a.ended)
+	local, err := a.listen(ctx, &wg)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() { a.client.Run(ctx) })
+	scan, retry := time.NewTimer(scanAfter()), time.NewTicker(retryEvery)
+	defer scan.Stop()
+	defer retry.Stop()
+	a.cfg.Log.Info("agent runs", "host", a.cfg.Node, "address", a.cfg.Address, "socket", filepath.Join(a.cfg.RunDir, "agent.sock"))
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-local:
+			return err
+		case f := <-a.calls:
+			f()
+		case <-scan.C:
+			a.rescan()
+			scan.Reset(scanAfter())
+		case <-retry.C:
+			if a.isSynced() && a.failing() {
+				a.settle()
+			}
+		}
+	}
+}
+
+// retryEvery is how soon what could not be brought into the kernel is tried again.
+const retryEvery = time.Second
+
+// scanAfter is one minute, give or take a quarter, so that nodes do not scan together.
+func scanAfter() time.Duration { return 45*time.Second + rand.N(30*time.Second) }
+
+// rescan finds and mends drift.
+func (a *Agent) rescan() {
+	if err := a.path.Repair(); err != nil {
+		a.cfg.Log.Error("mend the tunnel device", "err", err)
+	}
+	if a.isSynced() {
+		a.ports.Rescan()
+		a.overlay.Rescan()
+		a.settle()
+	}
+}
+
+// settle applies without a step, and tells the server where that changed what fails.
+func (a *Agent) settle() {
+	before := a.failures
+	after := a.apply()
+	a.mu.Lock()
+	epoch, revision := a.epoch, a.revision
+	a.mu.Unlock()
+	if !slices.Equal(before, after) {
+		a.client.Ack(epoch, revision, after)
+	}
+}
+
+func (a *Agent) failing() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.failures) > 0
+}
+
+// do runs f on the goroutine that owns the node's functions.
+func (a *Agent) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case a.calls <- func() { defer close(done); f() }:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.ended:
+		return errEnded
+	}
+	<-done
+	return nil
+}
+
+// errEnded is the answer to calls while the agent stops.
+var errEnded = errors.New("the agent is stopping")
+
+// Rows puts a step into effect (southbound.Node).
+func (a *Agent) Rows(ctx context.Context, step southbound.Step) (failures []southbound.Failure) {
+	err := a.do(ctx, func() {
+		a.take(step)
+		failures = a.apply()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.epoch, a.revision, a.synced = step.Epoch, step.Revision, true
+	})
+	if err != nil {
+		return []southbound.Failure{{Key: "step", Message: err.Error()}} // the stream ends with the agent
+	}
+	return failures
+}
+
+// take hands a step's rows to the functions.
+func (a *Agent) take(step southbound.Step) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if step.Snapshot {
+		clear(a.rows)
+		a.ports.Reset()
+		a.overlay.Reset()
+	}
+	for _, k := range step.Deletes {
+		delete(a.rows, k)
+		a.ports.Delete(k)
+		a.overlay.Delete(k)
+	}
+	for _, r := range step.Upserts {
+		a.rows[r.Key()] = r
+		a.ports.Update(r)
+		a.overlay.Update(r)
+	}
+}
+
+// apply brings the functions' wishes into the kernel: ports first, as locations lead to them.
+func (a *Agent) apply() []southbound.Failure {
+	locals, failures := a.ports.Apply()
+	for _, l := range locals {
+		a.overlay.SetDevice(l.VNI, l.Addr, overlay.Device{IfIndex: l.IfIndex, Kind: l.Kind}, l.Present)
+	}
+	if err := a.overlay.Apply(); err != nil {
+		a.cfg.Log.Error("write locations", "err", err)
+		failures = append(failures, overlayFailures(err)...)
+	}
+	a.mu.Lock()
+	a.failures = failures
+	close(a.changed)
+	a.changed = make(chan struct{})
+	a.mu.Unlock()
+	return failures
+}
+
+// overlayFailures names the VPCs whose entries could not be written; without one, all are in doubt.
+func overlayFailures(err error) []southbound.Failure {
+	var out []southbound.Failure
+	for k, e := range reconcile.Failed[kernel.LocationKey](err) {
+		out = append(out, southbound.Failure{VNI: k.VNI, Key: fmt.Sprintf("location/%d/%s", k.VNI, k.Addr), Message: e.Error()})
+	}
+	for k, e := range reconcile.Failed[kernel.SenderKey](err) {
+		out = append(out, southbound.Failure{VNI: k.VNI, Key: fmt.Sprintf("sender/%d/%s", k.VNI, k.Addr), Message: e.Error()})
+	}
+	if len(out) == 0 {
+		out = append(out, southbound.Failure{Key: "overlay", Message: err.Error()})
+	}
+	return out
+}
+
+// Hello introduces the node (southbound.Node).
+func (a *Agent) Hello() (southbound.Hello, string, uint64) {
+	h := southbound.Hello{
+		Node: a.cfg.Node, Address: a.cfg.Address, Roles: a.cfg.Roles, Site: a.cfg.Site,
+		Version: a.cfg.Version, Kernel: kernelRelease(),
+	}
+	_ = a.do(context.Background(), func() { // fails only while the agent stops
+		for _, s := range a.ports.States() {
+			h.Bindings = append(h.Bindings, southbound.Binding{Tenant: s.ID.Tenant, Port: s.ID.Port, ID: s.Binding})
+		}
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return h, a.epoch, a.revision
+}
+
+// Connected notes whether the stream is up (southbound.Node).
+func (a *Agent) Connected(up bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.connected = up
+}
+
+func (a *Agent) isSynced() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.synced
+}
+
+// kernelRelease returns what uname -r prints.
+func kernelRelease() string {
+	var u syscall.Utsname
+	if syscall.Uname(&u) != nil {
+		return ""
+	}
+	b := make([]byte, 0, len(u.Release))
+	for _, c := range u.Release {
+		if c == 0 {
+			break
+		}
+		b = append(b, byte(c))
+	}
+	return string(b)
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	v1 "weft/api/v1"
+	"weft/internal/node/kernel"
+	"weft/internal/node/probe"
+	"weft/internal/southbound"
+)
+
+// prober runs the workloads of weft check.
+type prober interface {
+	Handle(ctx context.Context, request json.RawMessage) (json.RawMessage, error)
+	Close() error
+}
+
+// newProber lets weft check attach its own workloads as anybody would, through the local socket's functions.
+func newProber(a *Agent) prober {
+	return probe.New(probe.Config{
+		Prefix: a.cfg.Node + "-check-",
+		Attach: func(ctx context.Context, tenant, port, netns string) error {
+			_, err := a.attach(ctx, v1.AttachRequest{Tenant: tenant, Port: port, NetNS: netns, Static: true})
+			return err
+		},
+		Detach: func(ctx context.Context, tenant, port string) error {
+			_, err := a.detach(ctx, v1.DetachRequest{Tenant: tenant, Port: port})
+			return err
+		},
+		Log: a.cfg.Log,
+	})
+}
+
+// dumpAnswer is a table as text.
+type dumpAnswer struct {
+	Text string `json:"text"`
+}
+
+// DropCount is one drop counter as the server gets it: tenants by number, for the server knows their names.
+type DropCount struct {
+	Tenant  uint32 `json:"tenant"`
+	Reason  string `json:"reason"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	Meaning string `json:"meaning"`
+}
+
+// Ask answers an operator's question (southbound.Node): "dump", "drops", "status" or "probe".
+func (a *Agent) Ask(ctx context.Context, what string, argument json.RawMessage) (json.RawMessage, error) {
+	var out any
+	var err error
+	switch what {
+	case "dump":
+		var in struct {
+			Function string `json:"function"`
+		}
+		if len(argument) > 0 {
+			if err := json.Unmarshal(argument, &in); err != nil {
+				return nil, fmt.Errorf("read question: %w", err)
+			}
+		}
+		var text string
+		text, err = a.dump(ctx, in.Function)
+		out = dumpAnswer{text}
+	case "drops":
+		out, err = a.drops()
+	case "status":
+		out, err = a.status(ctx)
+	case "probe":
+		return a.prober.Handle(ctx, argument)
+	default:
+		return nil, fmt.Errorf("unknown question %q", what)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// drops reads the drop counters.
+func (a *Agent) drops() ([]DropCount, error) {
+	counts, err := a.path.Drops()
+	if err != nil {
+		return nil, fmt.Errorf("read drop counters: %w", err)
+	}
+	out := make([]DropCount, 0, len(counts))
+	for _, c := range counts {
+		out = append(out, DropCount{c.Tenant, c.Reason.String(), c.Packets, c.Bytes, c.Reason.Meaning()})
+	}
+	return out, nil
+}
+
+// dump returns one table as text, a line an entry, sorted; "" lists the tables.
+func (a *Agent) dump(ctx context.Context, function string) (string, error) {
+	tables := map[string]func(context.Context) ([]string, error){
+		"rows":        a.dumpRows,
+		"attachments": a.dumpAttachments,
+		"port":        func(context.Context) ([]string, error) { return lines(a.path.Ports().All()) },
+		"location":    func(context.Context) ([]string, error) { return lines(a.path.Locations().All()) },
+		"sender":      func(context.Context) ([]string, error) { return lines(a.path.Senders().All()) },
+		"drop":        a.dumpDrops,
+		"pass":        a.dumpPasses,
+	}
+	names := slices.Sorted(maps.Keys(tables))
+	if function == "" {
+		return strings.Join(names, "\n") + "\n", nil
+	}
+	table, ok := tables[function]
+	if !ok {
+		return "", &v1.Error{
+			Status: 404, Code: v1.CodeNotFound, Message: fmt.Sprintf("there is no table %q", function),
+			Fix: "the tables are " + strings.Join(names, ", "),
+		}
+	}
+	out, err := table(ctx)
+	if err != nil {
+		return "", fmt.Errorf("dump %s: %w", function, err)
+	}
+	slices.Sort(out)
+	return strings.Join(append(out, ""), "\n"), nil
+}
+
+// lines writes each entry of a kernel table as "key value".
+func lines[K comparable, V any](table map[K]V, err error) ([]string, error) {
+	var out []string
+	for k, v := range table {
+		out = append(out, fmt.Sprintf("%v %v", k, v))
+	}
+	return out, err
+}
+
+func (a *Agent) dumpRows(context.Context) ([]string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	keys := slices.SortedFunc(maps.Keys(a.rows), southbound.Key.Compare)
+	var out []string
+	for _, k := range keys {
+		out = append(out, a.rows[k].String())
+	}
+	return out, nil
+}
+
+func (a *Agent) dumpAttachments(ctx context.Context) ([]string, error) {
+	var out []string
+	err := a.do(ctx, func() {
+		for _, s := range a.ports.States() {
+			out = append(out, fmt.Sprintf("%s device=%s netns=%s peer=%s binding=%s ready=%v", s.ID, s.HostDevice, s.NetNS, s.Device, s.Binding, s.Ready))
+		}
+	})
+	return out, err
+}
+
+func (a *Agent) dumpDrops(context.Context) ([]string, error) {
+	counts, err := a.path.Drops()
+	var out []string
+	for _, c := range counts {
+		out = append(out, fmt.Sprintf("tenant=%d reason=%s packets=%d bytes=%d", c.Tenant, c.Reason, c.Packets, c.Bytes))
+	}
+	return out, err
+}
+
+func (a *Agent) dumpPasses(context.Context) ([]string, error) {
+	counts, err := a.path.Passes()
+	var out []string
+	for _, c := range counts {
+		out = append(out, fmt.Sprintf("kind=%s packets=%d bytes=%d", c.Kind, c.Packets, c.Bytes))
+	}
+	return out, err
+}
+
+// devices is the kernel as the port function sees it.
+type devices struct{ *kernel.Datapath }
+
+func (devices) FindLink(name string) (kernel.Link, bool, error) { return kernel.FindLink(name) }
+func (devices) Links(prefix string) ([]kernel.Link, error)      { return kernel.Links(prefix) }
+func (devices) CreateVeth(v kernel.Veth) (int, error)           { return kernel.CreateVeth(v) }
+func (devices) DeleteLink(name string) error                    { return kernel.DeleteLink(name) }
+
+func (devices) ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error {
+	return kernel.ConfigurePeer(netNS, name, addresses, gateways, mtu)
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"cmp"
+	"slices"
+
+	v1 "weft/api/v1"
+	"weft/internal/control/state"
+)
+
+// Resources is one VPC as users wrote it, with all that refers to it. Order does not matter.
+type Resources struct {
+	Tenant  *v1.Tenant
+	VPC     *v1.VPC
+	Subnets []*v1.Subnet // of the VPC
+	Ports   []*v1.Port   // of the subnets
+	Node    func(name string) *v1.Node
+}
+
+// Resolve turns resources into the state that the functions work on. What refers to something that is not there (which
+// admission does not let happen) is left out: it forwards nothing and hurts nothing else.
+func Resolve(r Resources) state.VPC {
+	v := state.VPC{
+		VNI: r.VPC.Status.VNI, Tenant: r.VPC.Tenant, Name: r.VPC.Name,
+		TenantNumber: r.Tenant.Status.Number, Prefixes: r.VPC.Spec.Prefixes,
+	}
+	index := resolveSubnets(&v, r.Subnets)
+	nodes := make(map[string]*v1.Node)
+	for _, p := range r.Ports {
+		subnet, ok := index[p.Spec.Subnet]
+		if !ok || p.Status.Node == "" {
+			continue
+		}
+		node, seen := nodes[p.Status.Node]
+		if !seen {
+			node = r.Node(p.Status.Node)
+			nodes[p.Status.Node] = node
+			if node != nil {
+				v.Nodes = append(v.Nodes, state.Node{Number: node.Status.Number, Name: node.Name, Address: node.Spec.Address})
+			}
+		}
+		if node == nil {
+			continue
+		}
+		v.Ports = append(v.Ports, state.Port{
+			Name: p.Name, Subnet: subnet, Addresses: p.Status.Addresses, MAC: p.Status.MAC,
+			Node: node.Status.Number, Binding: p.Status.Binding,
+		})
+	}
+	slices.SortFunc(v.Nodes, func(a, b state.Node) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortFunc(v.Ports, func(a, b state.Port) int { return cmp.Compare(a.Name, b.Name) })
+	return v
+}
+
+// resolveSubnets fills v.Subnets and returns the index of each by name.
+func resolveSubnets(v *state.VPC, subnets []*v1.Subnet) map[string]int {
+	sorted := slices.SortedFunc(slices.Values(subnets), func(a, b *v1.Subnet) int {
+		return cmp.Compare(a.Status.Number, b.Status.Number)
+	})
+	index := make(map[string]int, len(sorted))
+	for i, s := range sorted {
+		index[s.Name] = i
+		v.Subnets = append(v.Subnets, state.Subnet{
+			Number: s.Status.Number, Prefixes: s.Spec.Prefixes, Gateway: s.Spec.Gateway, DNS: s.Spec.DNS,
+		})
+	}
+	return index
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package port
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// State is how one attachment stands.
+type State struct {
+	Attachment
+	HostDevice string
+	Addresses  []string // with the length of the subnet's prefix
+	MTU        int
+	Ready      bool
+	Err        error
+}
+
+// States returns how every attachment stands, by tenant and port.
+func (p *Ports) States() []State {
+	out := make([]State, 0, len(p.have))
+	for id := range p.have {
+		out = append(out, p.state(id))
+	}
+	slices.SortFunc(out, func(a, b State) int {
+		return cmp.Or(cmp.Compare(a.ID.Tenant, b.ID.Tenant), cmp.Compare(a.ID.Port, b.ID.Port))
+	})
+	return out
+}
+
+// State returns how one attachment stands; ok is false where there is none.
+func (p *Ports) State(id ID) (s State, ok bool) {
+	if _, ok := p.have[id]; !ok {
+		return State{}, false
+	}
+	return p.state(id), true
+}
+
+func (p *Ports) state(id ID) State {
+	a := p.have[id]
+	s := State{Attachment: a.Attachment, HostDevice: HostDevice(id), MTU: p.cfg.MTU, Err: a.err}
+	s.Ready = a.ifindex != 0 && a.err == nil && !a.pending
+	for _, i := range p.rows[id].Interfaces {
+		s.Addresses = append(s.Addresses, fmt.Sprintf("%s/%d", i.Address, i.Bits))
+	}
+	return s
+}
+
+// loadAttachments reads the state file; a missing one is an empty one.
+func loadAttachments(file string) ([]Attachment, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read attachments: %w", err)
+	}
+	var list []Attachment
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("read attachments from %s: %w", file, err)
+	}
+	return list, nil
+}
+
+// save writes the state file so that a crash leaves the old one or the new one.
+func (p *Ports) save() error {
+	list := make([]Attachment, 0, len(p.have))
+	for _, a := range p.have {
+		list = append(list, a.Attachment)
+	}
+	slices.SortFunc(list, func(a, b Attachment) int {
+		return cmp.Or(cmp.Compare(a.ID.Tenant, b.ID.Tenant), cmp.Compare(a.ID.Port, b.ID.Port))
+	})
+	data, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save attachments: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(p.cfg.StateFile), ".attachments-*")
+	if err != nil {
+		return fmt.Errorf("save attachments: %w", err)
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("save attachments: %w", err)
+	}
+	if err := os.Rename(f.Name(), p.cfg.StateFile); err != nil {
+		return fmt.Errorf("save attachments: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	v1 "weft/api/v1"
+	"weft/internal/control/graph"
+	"weft/internal/southbound"
+	"weft/internal/store"
+)
+
+// controller turns the store's changes into rows, one VPC at a time:
+//
+//	store --> changes --> dirty VPCs --> workers: view -> graph -> hub
+//
+// A VPC that is marked many times while it waits is computed once, from the newest view. One VPC is computed by one
+// worker at a time; VPCs do not wait for each other beyond the number of workers.
+type controller struct {
+	store *store.Store
+	hub   *southbound.Hub
+	log   *slog.Logger
+
+	mu      sync.Mutex // guards below
+	wake    *sync.Cond // the queue got longer, or closed
+	queue   []vpcID
+	waiting map[vpcID]bool // in the queue
+	running map[vpcID]bool // being computed; true: marked again meanwhile
+	done    map[vpcID]done // the latest computation
+	closed  bool
+}
+
+// vpcID names a VPC.
+type vpcID struct{ tenant, name string }
+
+// done is what the latest computation of a VPC was made of.
+type done struct {
+	revision int64  // of the view
+	vni      uint32 // under which the rows stand
+}
+
+// workers compute VPCs side by side.
+const workers = 4
+
+func newController(st *store.Store, hub *southbound.Hub, log *slog.Logger) *controller {
+	c := &controller{
+		store: st, hub: hub, log: log,
+		waiting: make(map[vpcID]bool), running: make(map[vpcID]bool), done: make(map[vpcID]done),
+	}
+	c.wake = sync.NewCond(&c.mu)
+	return c
+}
+
+// run follows the store until ctx ends.
+func (c *controller) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range workers {
+		wg.Go(c.work)
+	}
+	defer c.close()
+	for ctx.Err() == nil {
+		since := c.markAll()
+		changes, err := c.store.Changes(ctx, since)
+		if err != nil {
+			c.log.Error("follow the store", "err", err)
+			continue
+		}
+		for batch := range changes { // ends with ctx, or when we lag: then all is marked again
+			for _, e := range batch {
+				c.take(e)
+			}
+		}
+	}
+}
+
+// markAll marks every VPC there is or was and returns the revision from which to follow.
+func (c *controller) markAll() int64 {
+	view := c.store.View()
+	for _, o := range view.List(v1.KindVPC, "") {
+		c.mark(vpcID{o.Meta().Tenant, o.Meta().Name})
+	}
+	c.mu.Lock()
+	known := make([]vpcID, 0, len(c.done))
+	for id := range c.done {
+		known = append(known, id)
+	}
+	c.mu.Unlock()
+	for _, id := range known {
+		c.mark(id)
+	}
+	return view.Revision()
+}
+
+// take marks the VPCs that an event concerns.
+func (c *controller) take(e store.Event) {
+	for _, o := range []v1.Object{e.Old, e.Object} {
+		switch o := o.(type) {
+		case *v1.VPC:
+			c.mark(vpcID{o.Tenant, o.Name})
+		case *v1.Subnet:
+			c.mark(vpcID{o.Tenant, o.Spec.VPC})
+		case *v1.Port:
+			c.mark(vpcID{o.Tenant, o.Status.VPC})
+		case *v1.Node:
+			c.takeNode(e, o)
+			return
+		}
+	}
+}
+
+// takeNode marks the VPCs with ports on a node whose address or number changed.
+func (c *controller) takeNode(e store.Event, n *v1.Node) {
+	old, ok1 := e.Old.(*v1.Node)
+	now, ok2 := e.Object.(*v1.Node)
+	if ok1 && ok2 && old != nil && now != nil && old.Spec.Address == now.Spec.Address && old.Status.Number == now.Status.Number {
+		return
+	}
+	for _, o := range c.store.View().List(v1.KindPort, "") {
+		if p := o.(*v1.Port); p.Status.Node == n.Name {
+			c.mark(vpcID{p.Tenant, p.Status.VPC})
+		}
+	}
+}
+
+// mark queues a VPC unless it waits already.
+func (c *controller) mark(id vpcID) {
+	if id.name == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, busy := c.running[id]; busy {
+		c.running[id] = true
+		return
+	}
+	if !c.waiting[id] {
+		c.waiting[id] = true
+		c.queue = append(c.queue, id)
+		c.wake.Signal()
+	}
+}
+
+func (c *controller) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.wake.Broadcast()
+}
+
+// work computes VPCs until the controller is closed.
+func (c *controller) work() {
+	for {
+		c.mu.Lock()
+		for len(c.queue) == 0 && !c.closed {
+			c.wake.Wait()
+		}
+		if c.closed {
+			c.mu.Unlock()
+			return
+		}
+		id := c.queue[0]
+		c.queue = c.queue[1:]
+		delete(c.waiting, id)
+		c.running[id] = false
+		last := c.done[id]
+		c.mu.Unlock()
+
+		now := c.compute(id, last)
+
+		c.mu.Lock()
+		if now.vni == 0 {
+			delete(c.done, id)
+		} else {
+			c.done[id] = now
+		}
+		again := c.running[id]
+		delete(c.running, id)
+		c.mu.Unlock()
+		if again {
+			c.mark(id)
+		}
+	}
+}
+
+// compute makes the hub's rows of one VPC what the newest view says.
+func (c *controller) compute(id vpcID, last done) done {
+	view := c.store.View()
+	res, ok := gather(view, id)
+	if last.vni != 0 && (!ok || res.VPC.Status.VNI != last.vni) {
+		c.hub.Update(last.vni, nil, nil)
+	}
+	if !ok {
+		return done{}
+	}
+	rows := graph.Compute(graph.Resolve(res))
+	c.hub.Update(res.VPC.Status.VNI, rows.Common, rows.Own)
+	return done{revision: view.Revision(), vni: res.VPC.Status.VNI}
+}
+
+// computed returns the revision that the VPC's rows were computed from, and the VNI under which they stand.
+func (c *controller) computed(id vpcID) (revision int64, vni uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := c.done[id]
+	return d.revision, d.vni
+}
+
+// gather collects a VPC and all that refers to it; ok is false where it does not exist.
+func gather(view *store.View, id vpcID) (res graph.Resources, ok bool) {
+	vpc, ok1 := view.Get(v1.KindVPC, id.tenant, id.name)
+	tenant, ok2 := view.Get(v1.KindTenant, "", id.tenant)
+	if !ok1 || !ok2 {
+		return res, false
+	}
+	res.VPC, res.Tenant = vpc.(*v1.VPC), tenant.(*v1.Tenant)
+	for _, o := range view.List(v1.KindSubnet, id.tenant) {
+		if s := o.(*v1.Subnet); s.Spec.VPC == id.name {
+			res.Subnets = append(res.Subnets, s)
+		}
+	}
+	for _, o := range view.List(v1.KindPort, id.tenant) {
+		if p := o.(*v1.Port); p.Status.VPC == id.name {
+			res.Ports = append(res.Ports, p)
+		}
+	}
+	res.Node = func(name string) *v1.Node {
+		if n, ok := view.Get(v1.KindNode, "", name); ok {
+			return n.(*v1.Node)
+		}
+		return nil
+	}
+	return res, true
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// credential is what the server proves itself with and what it asks of others. It lies in the state directory:
+//
+//	ca.pem ca.key     the authority, made at the first start; ca.pem is what clients and nodes are given
+//	admin.token       opens the API
+//	node.token        opens the nodes' stream
+//
+// The server's own certificate is made anew at each start and kept in memory.
+type credential struct {
+	server     tls.Certificate
+	adminToken string
+	nodeToken  string
+}
+
+const (
+	authorityLife = 10 * 365 * 24 * time.Hour
+	serverLife    = 365 * 24 * time.Hour
+	clockSkew     = 5 * time.Minute // a certificate is valid from a little before it was made
+)
+
+// loadCredentials reads the folder, or makes what is not there.
+func loadCredentials(dir string, names []string) (*credential, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	ca, key, err := loadAuthority(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &credential{}
+	if c.server, err = issue(ca, key, names); err != nil {
+		return nil, err
+	}
+	if c.adminToken, err = loadToken(filepath.Join(dir, "admin.token")); err != nil {
+		return nil, err
+	}
+	c.nodeToken, err = loadToken(filepath.Join(dir, "node.token"))
+	return c, err
+}
+
+// loadAuthority reads ca.pem and ca.key, or makes both.
+func loadAuthority(dir string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	certFile, keyFile := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key")
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeAuthority(certFile, keyFile); err != nil {
+			return nil, nil, fmt.Errorf("make authority: %w", err)
+		}
+		pair, err = tls.LoadX509KeyPair(certFile, keyFile)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read authority: %w", err)
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, nil, fmt.Errorf("read authority: %s holds no ECDSA key", keyFile)
+	}
+	return pair.Leaf, key, nil
+}
+
+// makeAuthority writes the key first: the certificate is what others wait for.
+func makeAuthority(certFile, keyFile string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	t := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "weft authority"}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := sign(t, t, &key.PublicKey, key, authorityLife)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := writePEM(keyFile, "EC PRIVATE KEY", keyDER); err != nil {
+		return err
+	}
+	return writePEM(certFile, "CERTIFICATE", der)
+}
+
+// issue makes the server's certificate for the given host names and addresses, and for loopback.
+func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("issue certificate: %w", err)
+	}
+	t := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "weft server"}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else if n != "" {
+			t.DNSNames = append(t.DNSNames, n)
+		}
+	}
+	der, err := sign(t, ca, &key.PublicKey, caKey, serverLife)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("issue certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key}, nil
+}
+
+func sign(t, parent *x509.Certificate, pub *ecdsa.PublicKey, key *ecdsa.PrivateKey, life time.Duration) ([]byte, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	t.SerialNumber = serial
+	t.NotBefore, t.NotAfter = time.Now().Add(-clockSkew), time.Now().Add(life)
+	return x509.CreateCertificate(rand.Reader, t, parent, pub, key)
+}
+
+// loadToken reads a token of 256 bits, or makes one.
+func loadToken(file string) (string, error) {
+	data, err := os.ReadFile(file)
+	if err == nil {
+		if token := strings.TrimSpace(string(data)); len(token) >= 32 {
+			return token, nil
+		}
+		return "", fmt.Errorf("%s holds less than 32 characters; remove it to have a new token made", file)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	raw := make([]byte, 32)
+	rand.Read(raw)
+	token := base64.RawURLEncoding.EncodeToString(raw)
+	if err := writeFile(file, []byte(token+"\n")); err != nil {
+		return "", fmt.Errorf("make token: %w", err)
+	}
+	return token, nil
+}
+
+func writePEM(file, kind string, der []byte) error {
+	return writeFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// writeFile writes a secret so that a reader sees all of it or none.
+func writeFile(file string, data []byte) error {
+	tmp := file + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, file)
+}

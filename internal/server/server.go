@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package server is the server process: it watches the store, computes rows, feeds the nodes' streams and answers the
+// API. It holds nothing that the store does not, so that it can be stopped at any time.
+package server
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	v1 "weft/api/v1"
+	"weft/internal/apiserver"
+	"weft/internal/southbound"
+	"weft/internal/store"
+)
+
+// Config is what a server needs.
+type Config struct {
+	StateDir      string
+	API           net.Listener // TLS is added here
+	Southbound    net.Listener // TLS is added here
+	Names         []string     // host names and addresses that the server's certificate is for
+	EtcdEndpoints []string     // empty: embedded
+	Version       string
+	Log           *slog.Logger
+}
+
+// Run is the life of the server: it returns when ctx ends and all is closed.
+func Run(ctx context.Context, cfg Config) (err error) {
+	creds, err := loadCredentials(cfg.StateDir, cfg.Names)
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	st, err := store.Open(ctx, store.Config{
+		Dir: filepath.Join(cfg.StateDir, "etcd"), Endpoints: cfg.EtcdEndpoints, Log: cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	l := &live{store: st, hub: southbound.NewHub(), version: cfg.Version, started: time.Now()}
+	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Token: creds.adminToken, Log: cfg.Log, Version: cfg.Version})
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	l.nodes = southbound.NewServer(southbound.ServerConfig{
+		Hub: l.hub, Handler: &nodes{api: api, store: st, log: cfg.Log}, Token: creds.nodeToken, Log: cfg.Log,
+	})
+	l.controller = newController(st, l.hub, cfg.Log)
+	return serve(ctx, cfg, creds, api, l)
+}
+
+// serve runs controllers and listeners until ctx ends or one of them fails.
+func serve(ctx context.Context, cfg Config, creds *credential, api *apiserver.Server, l *live) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { l.controller.run(ctx) })
+
+	tlsConfig := &tls.Config{Certificates: []tls.Certificate{creds.server}, MinVersion: tls.VersionTLS13}
+	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.ConnectionTimeout(10*time.Second))
+	l.nodes.Register(g)
+	h := &http.Server{
+		Handler: api.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		TLSConfig:   tlsConfig.Clone(),
+	}
+	failed := make(chan error, 2)
+	wg.Go(func() { failed <- g.Serve(cfg.Southbound) })
+	wg.Go(func() { failed <- h.ServeTLS(cfg.API, "", "") })
+	cfg.Log.Info("server runs", "api", cfg.API.Addr().String(), "southbound", cfg.Southbound.Addr().String())
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	cancel()
+	g.Stop()
+	stop, release := context.WithTimeout(context.Background(), 2*time.Second)
+	defer release()
+	if h.Shutdown(stop) != nil {
+		h.Close() // watches that do not end
+	}
+	return err
+}
+
+// nodes is what the API does for agents (southbound.Handler).
+type nodes struct {
+	api   *apiserver.Server
+	store *store.Store
+	log   *slog.Logger
+}
+
+// Join registers the node and takes from it the ports that it says it does not have.
+func (n *nodes) Join(ctx context.Context, h southbound.Hello) (uint16, error) {
+	node, err := n.api.RegisterNode(ctx, v1.Node{
+		TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindNode},
+		Metadata: v1.Metadata{Name: h.Node},
+		Spec:     v1.NodeSpec{Address: h.Address, Roles: h.Roles, Site: h.Site},
+	})
+	if err != nil {
+		return 0, refuse(err)
+	}
+	has := make(map[southbound.Binding]bool)
+	for _, b := range h.Bindings {
+		has[southbound.Binding{Tenant: b.Tenant, Port: b.Port}] = true
+	}
+	for _, o := range n.store.View().List(v1.KindPort, "") {
+		p := o.(*v1.Port)
+		if p.Status.Node != h.Node || has[southbound.Binding{Tenant: p.Tenant, Port: p.Name}] {
+			continue
+		}
+		n.log.Info("release port that its node does not have", "host", h.Node, "tenant", p.Tenant, "port", p.Name)
+		if err := n.api.Release(ctx, h.Node, p.Tenant, p.Name, p.Status.Binding); err != nil {
+			return 0, refuse(err)
+		}
+	}
+	return node.Status.Number, nil
+}
+
+// Claim binds a port.
+func (n *nodes) Claim(ctx context.Context, node, tenant, port string, move bool) (string, error) {
+	binding, err := n.api.Claim(ctx, node, tenant, port, move)
+	return binding, refuse(err)
+}
+
+// Release gives a port up.
+func (n *nodes) Release(ctx context.Context, node, tenant, port, binding string) error {
+	return refuse(n.api.Release(ctx, node, tenant, port, binding))
+}
+
+// refuse carries the API's own error to the node.
+func refuse(err error) error {
+	var e *v1.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	body, jerr := json.Marshal(e)
+	if jerr != nil {
+		return err
+	}
+	return &southbound.RefusedError{JSON: body, Text: e.Error()}
+}
+
+// compareDrops orders counters by node, tenant and reason.
+func compareDrops(a, b v1.Drop) int {
+	return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.Reason, b.Reason))
+}
