@@ -64,32 +64,36 @@ func (d *Datapath) DetachPort(name string) error {
 	return nil
 }
 
-// AttachedPorts returns the names of the ports at whose devices all programs run, in order.
+// AttachedPorts returns the names of the ports that are whole, in order: all programs run at the device, and it is up.
 func (d *Datapath) AttachedPorts() ([]string, error) {
 	pins, err := d.attachments()
 	if err != nil {
 		return nil, err
 	}
-	running := map[string]int{}
+	var ports []string
 	for _, a := range pins {
-		if a.program == bpfProgFromUplink {
+		if a.program != bpfProgFromPort {
 			continue
 		}
-		on, err := d.runs(a)
+		whole, err := d.wholePort(a.device)
 		if err != nil {
 			return nil, err
 		}
-		if on {
-			running[a.device]++
-		}
-	}
-	var ports []string
-	for _, a := range pins {
-		if a.program == bpfProgFromPort && running[a.device] == 2 {
+		if whole {
 			ports = append(ports, a.device)
 		}
 	}
 	return ports, nil
+}
+
+func (d *Datapath) wholePort(device string) (bool, error) {
+	for _, program := range []string{bpfProgFromPort, bpfProgToPort} {
+		if on, err := d.runs(attachment{device, program}); err != nil || !on {
+			return false, err
+		}
+	}
+	l, found, err := FindLink(device)
+	return found && l.Up, err
 }
 
 // ensureLinks attaches the uplink's program, moves every attached port to the present programs, and forgets places

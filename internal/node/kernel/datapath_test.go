@@ -147,6 +147,41 @@ func TestDeletedLinkShowsAndIsMended(t *testing.T) {
 	}
 }
 
+func TestPortThatIsDownShowsAndIsMended(t *testing.T) {
+	n, workload := attached(t)
+	n.do(t, func() error { return setLinkDown("wp00000001") })
+	if got := n.ports(t); len(got) != 0 {
+		t.Errorf("a port that is down counts as attached: %v", got)
+	}
+	n.plug(t, "wp00000001", workload, testPort, 24, "10.0.1.1")
+	if got := n.ports(t); len(got) != 1 {
+		t.Errorf("attached ports %v", got)
+	}
+}
+
+// What a lab does when a node "boots": the devices are gone with their namespace, the pins are not.
+func TestPinsOfALostNamespaceAreTakenOver(t *testing.T) {
+	pins := testPins(t, "a")
+	old := newNS(t)
+	for _, ns := range []*testNS{old, newNS(t)} {
+		ns.do(t, func() error {
+			d, err := Open(testConfig(pins, "198.19.0.1"))
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			on, err := d.runs(attachment{uplinkName, bpfProgFromUplink})
+			if err != nil || !on {
+				return fmt.Errorf("from_uplink runs: %v, %v", on, err)
+			}
+			if ns == old {
+				return DeleteLink(uplinkName)
+			}
+			return Cleanup(pins)
+		})
+	}
+}
+
 func TestDeletedUplinkIsMended(t *testing.T) {
 	n, _ := attached(t)
 	n.do(t, func() error { return DeleteLink(uplinkName) })
