@@ -30,7 +30,6 @@ static __always_inline bool arp_from_port(const struct arp *arp, const struct po
 	__be32 sender;
 
 	__builtin_memcpy(&sender, arp->sender, 4);
-
 	return mac_equal(arp->sender_mac, port->mac) && (!sender || sender == addr_to_ipv4(&port->addr4));
 }
 

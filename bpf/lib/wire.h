@@ -13,7 +13,6 @@
 
 #define PROTO_ICMP 1
 #define PROTO_TCP  6
-#define PROTO_UDP  17
 
 struct ethernet {
 	__u8 dst[6];
