@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is an open namespace: what netlink says and does inside it.
+type Namespace struct {
+	name   string
+	handle *netlink.Handle
+}
+
+// Link is a device of a namespace.
+type Link struct {
+	Name      string
+	Kind      string // "veth", "device" …
+	Index     int
+	MTU       int
+	MAC       net.HardwareAddr
+	Up        bool // set up, and with a carrier
+	Addresses []netip.Prefix
+}
+
+// End is one end of a veth pair.
+type End struct {
+	NetNS string // name of the namespace
+	Name  string
+	MAC   net.HardwareAddr
+}
+
+// NextHop is one of the ways of a route.
+type NextHop struct {
+	Gateway netip.Addr
+	Device  string
+}
+
+// Route leads to a prefix by one or several next hops of the same weight.
+type Route struct {
+	To     netip.Prefix
+	Source netip.Addr // what packets from this namespace carry; invalid: the kernel's choice
+	By     []NextHop
+}
+
+// Open opens the namespace name for work; Close it.
+func Open(name string) (*Namespace, error) {
+	n := &Namespace{name: name}
+	err := Do(name, func() (err error) {
+		n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE) // the socket stays in the namespace it was made in
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open netlink in %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// Close ends the work. The namespace stays.
+func (n *Namespace) Close() { n.handle.Close() }
+
+// CreateVeth makes a pair of devices, each directly in its namespace, down. It fails if one of them exists.
+func CreateVeth(a, b End, mtu int) error {
+	fa, err := openFile(a.NetNS)
+	if err != nil {
+		return err
+	}
+	defer fa.Close()
+	fb, err := openFile(b.NetNS)
+	if err != nil {
+		return err
+	}
+	defer fb.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr, attrs.MTU, attrs.Namespace = a.Name, a.MAC, mtu, netlink.NsFd(int(fa.Fd()))
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName, veth.PeerHardwareAddr, veth.PeerMTU, veth.PeerNamespace = b.Name, b.MAC, uint32(mtu), netlink.NsFd(int(fb.Fd()))
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("create link %s in %s to %s in %s: %w", a.Name, a.NetNS, b.Name, b.NetNS, err)
+	}
+	return nil
+}
+
+// Links returns the devices, in the kernel's order.
+func (n *Namespace) Links() ([]Link, error) {
+	found, err := n.handle.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list devices of %s: %w", n.name, err)
+	}
+	addresses, err := n.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %s: %w", n.name, err)
+	}
+	links := make([]Link, 0, len(found))
+	for _, l := range found {
+		at := l.Attrs()
+		link := Link{
+			Name: at.Name, Kind: l.Type(), Index: at.Index, MTU: at.MTU, MAC: at.HardwareAddr,
+			Up: at.Flags&net.FlagUp != 0 && at.OperState != netlink.OperLowerLayerDown,
+		}
+		for _, a := range addresses {
+			if a.LinkIndex == at.Index {
+				ip, _ := netip.AddrFromSlice(a.IP)
+				ones, _ := a.Mask.Size()
+				link.Addresses = append(link.Addresses, netip.PrefixFrom(ip.Unmap(), ones))
+			}
+		}
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+// SetUp brings a device up.
+func (n *Namespace) SetUp(device string) error {
+	return n.with(device, "bring up", n.handle.LinkSetUp)
+}
+
+// SetDown takes a device down; routes by it go with it.
+func (n *Namespace) SetDown(device string) error {
+	return n.with(device, "take down", n.handle.LinkSetDown)
+}
+
+// Delete removes a device, and its other end; absent is fine.
+func (n *Namespace) Delete(device string) error {
+	err := n.with(device, "delete", n.handle.LinkDel)
+	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
+		return nil
+	}
+	return err
+}
+
+// AddAddress gives a device an address; one that it has is fine.
+func (n *Namespace) AddAddress(device string, a netip.Prefix) error {
+	return n.with(device, "add address "+a.String()+" to", func(l netlink.Link) error {
+		return n.handle.AddrReplace(l, &netlink.Addr{IPNet: toIPNet(a)})
+	})
+}
+
+// AddRoute adds a route, or replaces the one to the same prefix.
+func (n *Namespace) AddRoute(r Route) error {
+	route := &netlink.Route{Dst: toIPNet(r.To.Masked()), Protocol: unix.RTPROT_STATIC}
+	if r.Source.IsValid() {
+		route.Src = r.Source.AsSlice()
+	}
+	for _, h := range r.By {
+		link, err := n.handle.LinkByName(h.Device)
+		if err != nil {
+			return fmt.Errorf("add route to %s in %s: device %s: %w", r.To, n.name, h.Device, err)
+		}
+		route.MultiPath = append(route.MultiPath, &netlink.NexthopInfo{LinkIndex: link.Attrs().Index, Gw: h.Gateway.AsSlice()})
+	}
+	if err := n.handle.RouteReplace(route); err != nil {
+		return fmt.Errorf("add route to %s in %s: %w", r.To, n.name, err)
+	}
+	return nil
+}
+
+// SetSysctl writes a setting below /proc/sys, for example "net/ipv4/ip_forward".
+func (n *Namespace) SetSysctl(key, value string) error {
+	path := filepath.Join("/proc/sys", filepath.FromSlash(key))
+	if !strings.HasPrefix(path, "/proc/sys/net/") {
+		return fmt.Errorf("set %s in %s: only net/ belongs to a namespace: %w", key, n.name, syscall.EINVAL)
+	}
+	err := Do(n.name, func() error { return os.WriteFile(path, []byte(value), 0) })
+	if err != nil {
+		return fmt.Errorf("set %s in %s: %w", key, n.name, err)
+	}
+	return nil
+}
+
+// with finds the device and does to it what.
+func (n *Namespace) with(device, what string, do func(netlink.Link) error) error {
+	link, err := n.handle.LinkByName(device)
+	if err == nil {
+		err = do(link)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s in %s: %w", what, device, n.name, err)
+	}
+	return nil
+}
+
+func toIPNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: slices.Clone(p.Addr().AsSlice()), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
