@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -317,7 +319,8 @@ func checkStruct(v any, t reflect.Type, path string) *Error {
 		return wrongType(path, "fields with values", v)
 	}
 	fields := jsonFields(t)
-	for k, e := range m {
+	for _, k := range slices.Sorted(maps.Keys(m)) { // always the same error first
+		e := m[k]
 		f, ok := fields[k]
 		if !ok {
 			fix := "remove it"

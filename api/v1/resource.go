@@ -52,6 +52,17 @@ func KindByWord(word string) (KindInfo, bool) {
 	return KindInfo{}, false
 }
 
+// New returns an empty resource of a kind, with its apiVersion and kind written; false if there is no such kind.
+func New(kind Kind) (Object, bool) {
+	info, ok := KindByWord(string(kind))
+	if !ok || info.Kind != kind {
+		return nil, false
+	}
+	o := info.New()
+	*o.Type() = TypeMeta{APIVersion: APIVersion, Kind: kind}
+	return o, true
+}
+
 // Object is a resource of any kind.
 type Object interface {
 	// GetKind returns the kind of the resource's Go type, whatever the document says.
