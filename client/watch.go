@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"time"
+
+	v1 "weft/api/v1"
+)
+
+// Times and bounds of a watch.
+const (
+	silenceMost  = 45 * time.Second // three bookmarks missed: the connection is dead
+	resumeWithin = 30 * time.Second // how long a server may be away before the watch gives up
+	resumeFirst  = 100 * time.Millisecond
+	resumeMost   = 2 * time.Second
+	eventMost    = 4 << 20 // bytes of one event
+)
+
+// WatchEvent is one step of a watch. A bookmark has no object.
+type WatchEvent struct {
+	Type            v1.EventType
+	Object          v1.Object
+	ResourceVersion string
+}
+
+// Watch yields what happens to the resources of a kind after resourceVersion, usually that of a List; "" means from now
+// on. The first step is a bookmark: from there on nothing is missed. A watch outlives a lost connection or a restart of
+// the server: it goes on from the last step. It ends with its context, which yields nothing, or with one error: EXPIRED
+// where the server no longer knows the version (list again), UNAVAILABLE where the server stays away.
+func (c *Client) Watch(ctx context.Context, kind v1.Kind, tenant, resourceVersion string) iter.Seq2[WatchEvent, error] {
+	return func(yield func(WatchEvent, error) bool) {
+		w := watch{client: c, kind: kind, version: resourceVersion, yield: yield}
+		path, err := listPath(kind, tenant)
+		if err == nil {
+			err = w.run(ctx, path)
+		}
+		if err != nil && ctx.Err() == nil && !w.stopped {
+			yield(WatchEvent{}, err)
+		}
+	}
+}
+
+// watch is one running Watch.
+type watch struct {
+	client  *Client
+	kind    v1.Kind
+	version string // of the last step
+	heard   bool   // a step came over the present connection
+	stopped bool   // the reader wants no more
+	yield   func(WatchEvent, error) bool
+}
+
+// run connects again and again until the watch ends.
+func (w *watch) run(ctx context.Context, path string) error {
+	var deadline time.Time // zero: never connected yet
+	pause := resumeFirst
+	for {
+		w.heard = false
+		err := w.connect(ctx, path)
+		if w.heard {
+			deadline, pause = time.Now().Add(resumeWithin), resumeFirst
+		}
+		if w.stopped || ctx.Err() != nil || !passing(err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+			pause = min(2*pause, resumeMost)
+		}
+	}
+}
+
+// passing reports whether an error may be gone on the next try. A stream that the server closed has none.
+func passing(err error) bool {
+	var e *v1.Error
+	return err == nil || (errors.As(err, &e) && e.Code == v1.CodeUnavailable)
+}
+
+// connect makes one request and yields its steps until the stream ends.
+func (w *watch) connect(ctx context.Context, path string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	q := url.Values{"watch": {"true"}}
+	if w.version != "" {
+		q.Set("resourceVersion", w.version)
+	}
+	resp, err := w.client.send(ctx, http.MethodGet, path, q, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	silence := time.AfterFunc(silenceMost, func() { cancel(errors.New("silent")) })
+	defer silence.Stop()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, eventMost)
+	var data []byte
+	for lines.Scan() {
+		silence.Reset(silenceMost)
+		line := lines.Bytes()
+		if text, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+			data = append(append(data, bytes.TrimPrefix(text, []byte(" "))...), '\n')
+		}
+		if len(line) > 0 || len(data) == 0 {
+			continue // an event ends with an empty line
+		}
+		if err := w.step(data); err != nil || w.stopped {
+			return err
+		}
+		data = data[:0]
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return unreadable(fmt.Errorf("an event has more than %d bytes", eventMost))
+	}
+	return nil // a broken or silent stream is resumed
+}
+
+// step yields one event.
+func (w *watch) step(data []byte) error {
+	var e v1.Event
+	if err := json.Unmarshal(data, &e); err != nil {
+		return unreadable(err)
+	}
+	out := WatchEvent{Type: e.Type, ResourceVersion: e.ResourceVersion}
+	if len(e.Object) > 0 {
+		o, err := decode(w.kind, e.Object)
+		if err != nil {
+			return err
+		}
+		out.Object = o
+	}
+	w.heard, w.version = true, e.ResourceVersion
+	w.stopped = !w.yield(out, nil)
+	return nil
+}
