@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	v1 "weft/api/v1"
+	"weft/internal/control/ipam"
+	"weft/internal/store"
+)
+
+// Bounds of numbers that the system gives out.
+const (
+	vniLeast  = 4096 // below are reserved ones
+	vniMost   = 1<<24 - 1
+	nodeMost  = 1<<16 - 1
+	tenantTop = 1<<32 - 1
+)
+
+// admission checks documents against all others, inside one transaction, and decides what they left open.
+type admission struct {
+	tx    *store.Tx
+	now   time.Time
+	pools map[string]*ipam.Pool // by tenant/vpc
+	count map[string]int        // by tenant/kind, this transaction's writes included
+}
+
+func newAdmission(tx *store.Tx, now time.Time) *admission {
+	return &admission{tx: tx, now: now, pools: make(map[string]*ipam.Pool), count: make(map[string]int)}
+}
+
+// refuse makes an error about an object.
+func refuse(o v1.Object, status int, code, field, fix, format string, args ...any) *v1.Error {
+	return &v1.Error{
+		Status: status, Code: code, Object: v1.ID(o), Field: field, Message: fmt.Sprintf(format, args...), Fix: fix,
+	}
+}
+
+// put admits one document and writes it.
+func (a *admission) put(doc v1.Object) (v1.ResultItem, error) {
+	o := v1.Clone(doc)
+	o.Default()
+	if errs := o.Validate(); len(errs) > 0 {
+		for _, e := range errs {
+			e.Object = v1.ID(o)
+		}
+		return v1.ResultItem{}, errs
+	}
+	m := o.Meta()
+	old, exists := a.tx.Get(o.GetKind(), m.Tenant, m.Name)
+	if err := a.checkVersion(o, old); err != nil {
+		return v1.ResultItem{}, err
+	}
+	o.ClearStatus()
+	m.UID, m.Generation, m.CreatedAt, m.ResourceVersion = "", 0, time.Time{}, ""
+	if exists {
+		keepSystem(o, old)
+	} else {
+		m.UID, m.CreatedAt = uuid.NewString(), a.now
+	}
+	if err := a.check(o, old); err != nil {
+		return v1.ResultItem{}, err
+	}
+	item := v1.ResultItem{Action: v1.ActionCreated, Kind: o.GetKind(), Tenant: m.Tenant, Name: m.Name}
+	if exists {
+		item.Action = v1.ActionConfigured
+		sameSpec := v1.SameSpec(o, old)
+		if sameSpec && sameLabels(m.Labels, old.Meta().Labels) {
+			item.Action = v1.ActionUnchanged
+			return item, nil
+		}
+		if !sameSpec {
+			m.Generation++
+		}
+	} else {
+		m.Generation = 1
+		a.count[m.Tenant+"/"+string(o.GetKind())]++
+	}
+	a.tx.Put(o)
+	return item, nil
+}
+
+func sameLabels(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || v != w {
+			return false
+		}
+	}
+	return true
+}
+
+// checkVersion refuses a write that was made for another version than the stored one.
+func (a *admission) checkVersion(o, old v1.Object) error {
+	want := o.Meta().ResourceVersion
+	switch {
+	case want == "":
+		return nil
+	case old == nil:
+		return refuse(o, http.StatusConflict, v1.CodeConflict, "metadata.resourceVersion", "remove metadata.resourceVersion to create it",
+			"the write is for version %s, but there is no such resource", want)
+	case want != old.Meta().ResourceVersion:
+		return refuse(o, http.StatusConflict, v1.CodeConflict, "metadata.resourceVersion", "get the resource again, and change that",
+			"the write is for version %s, but the stored one is %s: somebody changed it meanwhile", want, old.Meta().ResourceVersion)
+	}
+	return nil
+}
+
+// keepSystem copies from old what only the system writes.
+func keepSystem(o, old v1.Object) {
+	m, om := o.Meta(), old.Meta()
+	m.UID, m.Generation, m.CreatedAt = om.UID, om.Generation, om.CreatedAt
+	switch o := o.(type) {
+	case *v1.Tenant:
+		o.Status = old.(*v1.Tenant).Status
+	case *v1.Node:
+		o.Status = old.(*v1.Node).Status
+	case *v1.VPC:
+		o.Status = old.(*v1.VPC).Status
+	case *v1.Subnet:
+		o.Status = old.(*v1.Subnet).Status
+	case *v1.Port:
+		o.Status = old.(*v1.Port).Status
+		o.Status.Addresses = slices.Clone(o.Status.Addresses)
+	}
+}
+
+// check runs the checks of the kind. It fills the object's status.
+func (a *admission) check(o, old v1.Object) error {
+	if t := o.Meta().Tenant; t != "" {
+		tenant, ok := a.tx.Get(v1.KindTenant, "", t)
+		if !ok {
+			return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "metadata.tenant",
+				"create the tenant first, or put it into the same set of documents", "there is no tenant %q", t)
+		}
+		if err := a.quota(o, old, tenant.(*v1.Tenant)); err != nil {
+			return err
+		}
+	}
+	switch o := o.(type) {
+	case *v1.Tenant:
+		return a.number(o, &o.Status.Number)
+	case *v1.Node:
+		return a.node(o)
+	case *v1.VPC:
+		return a.vpc(o)
+	case *v1.Subnet:
+		oldSubnet, _ := old.(*v1.Subnet)
+		return a.subnet(o, oldSubnet)
+	case *v1.Port:
+		oldPort, _ := old.(*v1.Port)
+		return a.port(o, oldPort)
+	}
+	return nil
+}
+
+// quota refuses what would exceed the tenant's.
+func (a *admission) quota(o, old v1.Object, t *v1.Tenant) error {
+	if old != nil {
+		return nil
+	}
+	kind, q := o.GetKind(), t.Spec.Quota.Effective()
+	most := map[v1.Kind]int{v1.KindVPC: q.VPCs, v1.KindSubnet: q.Subnets, v1.KindPort: q.Ports}[kind]
+	key := t.Name + "/" + string(kind)
+	if _, known := a.count[key]; !known {
+		a.count[key] = len(a.tx.List(kind, t.Name))
+	}
+	if a.count[key] >= most {
+		info, _ := v1.KindByWord(string(kind))
+		return refuse(o, http.StatusForbidden, v1.CodeQuota, "", fmt.Sprintf("delete some, or ask an operator to raise spec.quota.%s of tenant %s", info.Plural, t.Name),
+			"the tenant has %d %s, which is its quota", a.count[key], info.Plural)
+	}
+	return nil
+}
+
+func (a *admission) number(o *v1.Tenant, n *uint32) error {
+	if *n != 0 {
+		return nil
+	}
+	next, err := a.tx.Next("tenant", 1, tenantTop)
+	if err != nil {
+		return refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
+	}
+	*n = uint32(next)
+	return nil
+}
+
+func (a *admission) node(o *v1.Node) error {
+	for _, other := range a.tx.List(v1.KindNode, "") {
+		if other.Meta().Name != o.Name && other.(*v1.Node).Spec.Address == o.Spec.Address {
+			return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.address", "give each node an address of its own",
+				"%s is the tunnel end of node %s", o.Spec.Address, other.Meta().Name)
+		}
+	}
+	if o.Status.Number != 0 {
+		return nil
+	}
+	next, err := a.tx.Next("node", 1, nodeMost)
+	if err != nil {
+		return refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
+	}
+	o.Status.Number = uint16(next)
+	return nil
+}
+
+func (a *admission) vpc(o *v1.VPC) error {
+	for _, s := range a.subnetsOf(o.Tenant, o.Name) {
+		for _, p := range s.Spec.Prefixes {
+			if !insideAny(p, o.Spec.Prefixes) {
+				return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.prefixes", fmt.Sprintf("keep a range that holds %s, or delete the subnet first", p),
+					"subnet %s has %s, which would lie outside", s.Name, p)
+			}
+		}
+	}
+	if o.Status.VNI != 0 {
+		return nil
+	}
+	next, err := a.tx.Next("vni", vniLeast, vniMost)
+	if err != nil {
+		return refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
+	}
+	o.Status.VNI = uint32(next)
+	return nil
+}
+
+// insideAny reports whether one of the ranges holds all of p.
+func insideAny(p netip.Prefix, ranges []netip.Prefix) bool {
+	return slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
+}
+
+func (a *admission) subnetsOf(tenant, vpc string) []*v1.Subnet {
+	var out []*v1.Subnet
+	for _, o := range a.tx.List(v1.KindSubnet, tenant) {
+		if s := o.(*v1.Subnet); s.Spec.VPC == vpc {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (a *admission) subnet(o, old *v1.Subnet) error {
+	if old != nil && old.Spec.VPC != o.Spec.VPC {
+		return refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.vpc", "make another subnet in the other VPC",
+			"the subnet is in VPC %s and stays there", old.Spec.VPC)
+	}
+	found, ok := a.tx.Get(v1.KindVPC, o.Tenant, o.Spec.VPC)
+	if !ok {
+		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.vpc", "create the VPC first, or put it into the same set of documents",
+			"tenant %s has no VPC %q", o.Tenant, o.Spec.VPC)
+	}
+	vpc := found.(*v1.VPC)
+	siblings := a.subnetsOf(o.Tenant, o.Spec.VPC)
+	highest := uint32(0)
+	for i, p := range o.Spec.Prefixes {
+		if !insideAny(p, vpc.Spec.Prefixes) {
+			return refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, fmt.Sprintf("spec.prefixes[%d]", i), "choose a range inside one of the VPC's, or add a range to the VPC",
+				"%s is in none of the ranges of VPC %s: %s", p, vpc.Name, joinPrefixes(vpc.Spec.Prefixes))
+		}
+	}
+	for _, s := range siblings {
+		highest = max(highest, s.Status.Number)
+		if s.Name == o.Name {
+			continue
+		}
+		for i, p := range o.Spec.Prefixes {
+			for _, q := range s.Spec.Prefixes {
+				if p.Overlaps(q) {
+					return refuse(o, http.StatusConflict, v1.CodeOverlap, fmt.Sprintf("spec.prefixes[%d]", i), "choose a range that is free in the VPC",
+						"%s overlaps %s of subnet %s in VPC %s", p, q, s.Name, vpc.Name)
+				}
+			}
+		}
+	}
+	if o.Status.Number == 0 {
+		o.Status.Number = highest + 1
+	}
+	if old == nil {
+		return nil
+	}
+	return a.subnetPorts(o)
+}
+
+// subnetPorts refuses a change of a subnet that would leave one of its ports without a place.
+func (a *admission) subnetPorts(o *v1.Subnet) error {
+	for _, other := range a.tx.List(v1.KindPort, o.Tenant) {
+		p := other.(*v1.Port)
+		if p.Spec.Subnet != o.Name {
+			continue
+		}
+		for _, addr := range p.Status.Addresses {
+			inside := slices.ContainsFunc(o.Spec.Prefixes, func(q netip.Prefix) bool { return q.Contains(addr) })
+			if why := o.Reserved(addr); !inside || why != "" {
+				return refuse(o, http.StatusConflict, v1.CodeInUse, "spec", "delete the port first, or keep its address possible",
+					"port %s has %s, which would no longer be an address for it", p.Name, addr)
+			}
+		}
+	}
+	return nil
+}
+
+func joinPrefixes(list []netip.Prefix) string {
+	var out []string
+	for _, p := range list {
+		out = append(out, p.String())
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	v1 "weft/api/v1"
+	"weft/internal/store"
+)
+
+// RegisterNode makes the node what it says of itself: created at its first hello, its address and roles followed later.
+func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) {
+	if old, ok := s.cfg.Store.View().Get(v1.KindNode, "", n.Name); ok {
+		n.Labels = old.Meta().Labels
+	}
+	if _, err := s.apply(ctx, []v1.Object{&n}, false); err != nil {
+		return nil, errorsOf(err)[0]
+	}
+	stored, ok := s.cfg.Store.View().Get(v1.KindNode, "", n.Name)
+	if !ok {
+		return nil, notFound(v1.KindNode, "", n.Name)
+	}
+	return v1.Clone(stored.(*v1.Node)), nil
+}
+
+// Claim binds a port to a node. A node that claims a port again keeps the binding; a port that another node has is given
+// only with move.
+func (s *Server) Claim(ctx context.Context, node, tenant, port string, move bool) (binding string, err error) {
+	_, err = s.cfg.Store.Update(ctx, []string{tenant}, func(tx *store.Tx) error {
+		found, ok := tx.Get(v1.KindPort, tenant, port)
+		if !ok {
+			return notFound(v1.KindPort, tenant, port)
+		}
+		p := found.(*v1.Port)
+		switch {
+		case p.Spec.Node != "" && p.Spec.Node != node:
+			return refuse(p, http.StatusConflict, v1.CodeWrongNode, "spec.node", fmt.Sprintf("attach it on node %s, or change spec.node", p.Spec.Node),
+				"the port may be attached at node %s only", p.Spec.Node)
+		case p.Status.Node == node && p.Status.Binding != "":
+			binding = p.Status.Binding
+			return nil
+		case p.Status.Node != "" && !move:
+			return refuse(p, http.StatusConflict, v1.CodeBindingTaken, "", fmt.Sprintf("detach it at node %s, or take it with --move", p.Status.Node),
+				"the port is attached at node %s", p.Status.Node)
+		}
+		p = v1.Clone(p)
+		binding = uuid.NewString()
+		p.Status.Node, p.Status.Binding = node, binding
+		tx.Put(p)
+		return nil
+	})
+	s.audit(ctx, "claim", "tenant", tenant, "port", port, "host", node, "err", err)
+	return binding, err
+}
+
+// Release gives a binding up; one that is no longer the port's is fine, and so is a port that is gone.
+func (s *Server) Release(ctx context.Context, node, tenant, port, binding string) error {
+	_, err := s.cfg.Store.Update(ctx, []string{tenant}, func(tx *store.Tx) error {
+		found, ok := tx.Get(v1.KindPort, tenant, port)
+		if !ok {
+			return nil
+		}
+		p := found.(*v1.Port)
+		if p.Status.Node != node || p.Status.Binding != binding {
+			return nil
+		}
+		p = v1.Clone(p)
+		p.Status.Node, p.Status.Binding = "", ""
+		tx.Put(p)
+		return nil
+	})
+	s.audit(ctx, "release", "tenant", tenant, "port", port, "host", node, "err", err)
+	return err
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apiserver is the API: it authenticates, decodes strictly, admits documents against all others, and answers in
+// one shape of error. It knows resources and the store; what nodes do is behind Live.
+package apiserver
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	v1 "weft/api/v1"
+	"weft/internal/store"
+)
+
+// Live is what only the running server knows.
+type Live interface {
+	// Fill writes the live part of status into o, which is the caller's own copy.
+	Fill(o v1.Object)
+	// Status tells how the nodes are; the API adds the store and counts.
+	Status(ctx context.Context) v1.ClusterStatus
+	// Drops returns the drop counters of one tenant, or of all for "". With an error, what could be had is returned too.
+	Drops(ctx context.Context, tenant string) ([]v1.Drop, error)
+	// Ask puts a question to a node.
+	Ask(ctx context.Context, node, what string, argument json.RawMessage) (json.RawMessage, error)
+}
+
+// Config is what a Server needs. Every field is required.
+type Config struct {
+	Store   *store.Store
+	Live    Live
+	Token   string // opens everything
+	Version string
+	Log     *slog.Logger
+}
+
+// Server is the API.
+type Server struct {
+	cfg Config
+	mux *http.ServeMux
+	api huma.API
+}
+
+// bodyMost bounds a request.
+const bodyMost = 3 << 20
+
+// New returns the API with all its operations.
+func New(cfg Config) (*Server, error) {
+	if cfg.Store == nil || cfg.Live == nil || cfg.Log == nil || len(cfg.Token) < 32 {
+		return nil, errors.New("the API needs a store, live status, a log and a token of at least 32 characters")
+	}
+	s := &Server{cfg: cfg, mux: http.NewServeMux()}
+	s.register()
+	return s, nil
+}
+
+// Handler returns the API as an HTTP handler. TLS and time limits are the caller's.
+func (s *Server) Handler() http.Handler {
+	return s.identify(s.recover(s.authenticate(http.HandlerFunc(s.route))))
+}
+
+// OpenAPI returns the API's own description as YAML.
+func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().YAML() }
+
+type requestKey struct{}
+
+// identify gives each request an id, which errors and the log name.
+func (s *Server) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var raw [10]byte
+		rand.Read(raw[:])
+		id := base32.StdEncoding.EncodeToString(raw[:])
+		w.Header().Set("X-Request-Id", id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, id)))
+	})
+}
+
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestKey{}).(string)
+	return id
+}
+
+// recover turns a panic into an error of this request alone.
+func (s *Server) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // it is a panic's value, compared as net/http does
+				s.cfg.Log.Error("request panicked", "panic", p, "request", requestID(r.Context()), "stack", string(debug.Stack()))
+				s.fail(w, r, errors.New("panic"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// open lists what needs no token.
+func open(path string) bool {
+	return path == "/healthz" || path == "/openapi.json" || path == "/openapi.yaml"
+}
+
+func (s *Server) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := r.Header.Get("Authorization")
+		if !open(r.URL.Path) && subtle.ConstantTimeCompare([]byte(got), []byte("Bearer "+s.cfg.Token)) != 1 {
+			s.fail(w, r, &v1.Error{
+				Status: http.StatusUnauthorized, Code: v1.CodeUnauthorized, Message: "the request carries no valid token",
+				Fix: "send 'Authorization: Bearer TOKEN'; the admin's token is in admin.token in the server's state directory",
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// route serves watches by hand, and everything else by the operations.
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, bodyMost)
+	if _, pattern := s.mux.Handler(r); pattern == "" {
+		s.fail(w, r, s.nowhere(r))
+		return
+	}
+	if r.Method == http.MethodGet && r.URL.Query().Get("watch") == "true" {
+		if kind, tenant, ok := listPath(r.URL.Path); ok {
+			s.watch(w, r, kind, tenant)
+			return
+		}
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// nowhere tells a wrong URL from a wrong method.
+func (s *Server) nowhere(r *http.Request) error {
+	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete} {
+		try := r.Clone(r.Context())
+		try.Method = m
+		if _, pattern := s.mux.Handler(try); pattern != "" {
+			return &v1.Error{
+				Status: http.StatusMethodNotAllowed, Code: v1.CodeUnknownMethod, Message: fmt.Sprintf("%s is not possible at %s", r.Method, r.URL.Path),
+				Fix: "look at /openapi.yaml",
+			}
+		}
+	}
+	return &v1.Error{
+		Status: http.StatusNotFound, Code: v1.CodeNotFound, Message: "there is nothing at " + r.URL.Path, Fix: "look at /openapi.yaml",
+	}
+}
+
+// listPath reads the path of a list: kind and tenant ("" for all, and for cluster kinds).
+func listPath(path string) (kind v1.KindInfo, tenant string, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(path, "/api/v1/"), "/")
+	switch {
+	case len(parts) == 1:
+		kind, ok = v1.KindByWord(parts[0])
+	case len(parts) == 3 && parts[0] == "tenants":
+		tenant = parts[1]
+		kind, ok = v1.KindByWord(parts[2])
+		ok = ok && kind.Tenanted
+	}
+	return kind, tenant, ok
+}
+
+// problem is an error on the wire: RFC 9457, with our members.
+type problem struct{ *apiError }
+
+// apiError lets an error be embedded beside its own method Error.
+type apiError = v1.Error
+
+// GetStatus returns the HTTP status.
+func (p problem) GetStatus() int { return p.Status }
+
+// ContentType is that of RFC 9457.
+func (p problem) ContentType(string) string { return "application/problem+json" }
+
+// MarshalJSON adds the members that RFC 9457 names.
+func (p problem) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Type  string `json:"type"`
+		Title string `json:"title"`
+		*apiError
+	}{"urn:weft:error:" + p.Code, http.StatusText(p.Status), p.apiError})
+}
+
+// toProblem makes the error for the wire. What is not the API's own becomes INTERNAL, and its text goes to the log only.
+func (s *Server) toProblem(ctx context.Context, err error) problem {
+	var list v1.ErrorList
+	var one *v1.Error
+	switch {
+	case errors.As(err, &list) && len(list) > 0:
+		c := *list[0]
+		one = &c
+		if len(list) > 1 {
+			one.Errors = list
+		}
+	case errors.As(err, &one):
+		c := *one
+		one = &c
+	case errors.Is(err, store.ErrConflict):
+		one = &v1.Error{Status: http.StatusConflict, Code: v1.CodeConflict, Message: err.Error(), Fix: "send it again"}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		one = &v1.Error{Status: http.StatusServiceUnavailable, Code: v1.CodeUnavailable, Message: "the store did not answer in time", Fix: "send it again"}
+	default:
+		s.cfg.Log.Error("request failed", "err", err, "request", requestID(ctx))
+		one = &v1.Error{Status: http.StatusInternalServerError, Code: v1.CodeInternal, Message: "the server failed", Fix: "look for the request's id in the server's log"}
+	}
+	if one.Status == 0 {
+		one.Status = http.StatusUnprocessableEntity
+	}
+	one.RequestID = requestID(ctx)
+	return problem{one}
+}
+
+// fail writes an error outside of the operations.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := s.toProblem(r.Context(), err)
+	w.Header().Set("Content-Type", p.ContentType(""))
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the client may be gone
+}
+
+// audit writes one line for each write.
+func (s *Server) audit(ctx context.Context, what string, args ...any) {
+	s.cfg.Log.Info("audit: "+what, append(args, "request", requestID(ctx))...)
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	v1 "weft/api/v1"
+	"weft/internal/store"
+)
+
+// Times of a watch.
+const (
+	bookmarkEvery = 15 * time.Second
+	writeWithin   = 10 * time.Second // a client that takes nothing for so long is cut off
+)
+
+// watch streams the changes of one kind as server-sent events. It begins with a bookmark, so that a client knows that it
+// is heard, and ends when the client is too slow; the client resumes by the last version it saw.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo, tenant string) {
+	since := s.cfg.Store.View().Revision()
+	if q := r.URL.Query().Get("resourceVersion"); q != "" {
+		n, err := strconv.ParseInt(q, 10, 64)
+		if err != nil || n < 0 {
+			s.fail(w, r, &v1.Error{Status: http.StatusBadRequest, Code: v1.CodeInvalid, Field: "resourceVersion", Message: fmt.Sprintf("%q is not a version", q), Fix: "use the resourceVersion of a list or of an event"})
+			return
+		}
+		since = n
+	}
+	changes, err := s.cfg.Store.Changes(r.Context(), since)
+	if errors.Is(err, store.ErrCompacted) {
+		s.fail(w, r, &v1.Error{Status: http.StatusGone, Code: v1.CodeExpired, Field: "resourceVersion", Message: fmt.Sprintf("version %d is too old to go on from", since), Fix: "list again, and watch from the list's resourceVersion"})
+		return
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	out := &eventWriter{w: w, c: http.NewResponseController(w)}
+	out.send(v1.Event{Type: v1.EventBookmark, ResourceVersion: strconv.FormatInt(since, 10)})
+	tick := time.NewTicker(bookmarkEvery)
+	defer tick.Stop()
+	for out.err == nil {
+		select {
+		case batch, ok := <-changes:
+			if !ok {
+				return
+			}
+			for _, e := range batch {
+				since = e.Revision
+				if ev, ok := s.event(e, kind.Kind, tenant); ok {
+					out.send(ev)
+				}
+			}
+		case <-tick.C:
+			out.send(v1.Event{Type: v1.EventBookmark, ResourceVersion: strconv.FormatInt(since, 10)})
+		}
+	}
+}
+
+// event makes the event for the wire; ok is false where the watch is not for it.
+func (s *Server) event(e store.Event, kind v1.Kind, tenant string) (v1.Event, bool) {
+	o := e.Object
+	if o == nil {
+		o = e.Old
+	}
+	if o.GetKind() != kind || (tenant != "" && o.Meta().Tenant != tenant) {
+		return v1.Event{}, false
+	}
+	body, err := s.filled(o)
+	if err != nil {
+		s.cfg.Log.Error("encode event", "err", err)
+		return v1.Event{}, false
+	}
+	return v1.Event{Type: e.Type, ResourceVersion: strconv.FormatInt(e.Revision, 10), Object: body}, true
+}
+
+// eventWriter writes events until the first error.
+type eventWriter struct {
+	w   http.ResponseWriter
+	c   *http.ResponseController
+	err error
+}
+
+func (e *eventWriter) send(ev v1.Event) {
+	if e.err != nil {
+		return
+	}
+	data, err := json.Marshal(ev)
+	if err != nil {
+		e.err = err
+		return
+	}
+	if e.err = e.c.SetWriteDeadline(time.Now().Add(writeWithin)); errors.Is(e.err, http.ErrNotSupported) {
+		e.err = nil
+	}
+	if _, err := fmt.Fprintf(e.w, "id: %s\nevent: %s\ndata: %s\n\n", ev.ResourceVersion, ev.Type, data); err != nil {
+		e.err = err
+		return
+	}
+	e.err = e.c.Flush()
+}
