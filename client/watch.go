@@ -39,7 +39,7 @@ type WatchEvent struct {
 // where the server no longer knows the version (list again), UNAVAILABLE where the server stays away.
 func (c *Client) Watch(ctx context.Context, kind v1.Kind, tenant, resourceVersion string) iter.Seq2[WatchEvent, error] {
 	return func(yield func(WatchEvent, error) bool) {
-		w := watch{client: c, kind: kind, version: resourceVersion, yield: yield}
+		w := watch{client: c, kind: kind, done: resourceVersion, yield: yield}
 		path, err := listPath(kind, tenant)
 		if err == nil {
 			err = w.run(ctx, path)
@@ -54,7 +54,10 @@ func (c *Client) Watch(ctx context.Context, kind v1.Kind, tenant, resourceVersio
 type watch struct {
 	client  *Client
 	kind    v1.Kind
-	version string // of the last step
+	done    string // version whose steps all came: the next connection starts there
+	current string // version of the last steps; a transaction's steps share one, so more of it may come
+	seen    int    // steps of current that were yielded
+	skip    int    // steps of current that the present connection repeats
 	heard   bool   // a step came over the present connection
 	stopped bool   // the reader wants no more
 	yield   func(WatchEvent, error) bool
@@ -93,9 +96,10 @@ func (w *watch) connect(ctx context.Context, path string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	q := url.Values{"watch": {"true"}}
-	if w.version != "" {
-		q.Set("resourceVersion", w.version)
+	if w.done != "" {
+		q.Set("resourceVersion", w.done)
 	}
+	w.skip = w.seen
 	resp, err := w.client.send(ctx, http.MethodGet, path, q, nil)
 	if err != nil {
 		return err
@@ -123,6 +127,9 @@ func (w *watch) connect(ctx context.Context, path string) error {
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
 		return unreadable(fmt.Errorf("an event has more than %d bytes", eventMost))
 	}
+	if !w.heard {
+		return w.client.unreachable(ctx, errors.New("the stream ended before its first event"))
+	}
 	return nil // a broken or silent stream is resumed
 }
 
@@ -140,7 +147,30 @@ func (w *watch) step(data []byte) error {
 		}
 		out.Object = o
 	}
-	w.heard, w.version = true, e.ResourceVersion
-	w.stopped = !w.yield(out, nil)
+	w.heard = true
+	if w.fresh(e) {
+		w.stopped = !w.yield(out, nil)
+	}
 	return nil
+}
+
+// fresh notes a step and reports whether it was not yielded before.
+func (w *watch) fresh(e v1.Event) bool {
+	switch {
+	case e.Type == v1.EventBookmark:
+		if e.ResourceVersion != w.done {
+			w.done, w.current, w.seen, w.skip = e.ResourceVersion, "", 0, 0
+		}
+		return true
+	case e.ResourceVersion != w.current:
+		if w.current != "" {
+			w.done = w.current
+		}
+		w.current, w.seen, w.skip = e.ResourceVersion, 0, 0
+	case w.skip > 0:
+		w.skip--
+		return false
+	}
+	w.seen++
+	return true
 }
