@@ -15,10 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 )
 
 // Bounds of what is read.
@@ -27,124 +23,9 @@ const (
 	depthMost    = 32      // nesting of one document
 )
 
-// Error lists every error, one a line.
-func (l ErrorList) Error() string {
-	lines := make([]string, 0, len(l))
-	for _, e := range l {
-		lines = append(lines, e.Error())
-	}
-	return strings.Join(lines, "\n")
-}
-
-// OrNil returns the list as an error, or nil if it is empty.
-func (l ErrorList) OrNil() error {
-	if len(l) == 0 {
-		return nil
-	}
-	return l
-}
-
 // problem makes an error of a document.
 func problem(code, field, fix, format string, args ...any) *Error {
 	return &Error{Status: http.StatusUnprocessableEntity, Code: code, Field: field, Message: fmt.Sprintf(format, args...), Fix: fix}
-}
-
-// DecodeYAML reads documents parted by "---". Errors name the document and, where known, line and column.
-func DecodeYAML(data []byte) ([]Object, error) {
-	var objects []Object
-	var errs ErrorList
-	for i, part := range splitYAML(data) {
-		o, err := decodePart(part.text)
-		var e *Error
-		switch {
-		case err == nil && o == nil: // nothing but comments
-		case err == nil:
-			objects = append(objects, o)
-		case errors.As(err, &e):
-			e.Message = fmt.Sprintf("document %d, line %d: %s", i+1, part.line+max(e.line, 1), e.Message)
-			errs = append(errs, e)
-		default:
-			return nil, err
-		}
-	}
-	return objects, errs.OrNil()
-}
-
-// part is one document of a stream; line is the number of lines before it.
-type part struct {
-	text []byte
-	line int
-}
-
-// splitYAML parts a stream at its "---" lines. The parser is given one document at a time: it loses those that follow an
-// empty one.
-func splitYAML(data []byte) []part {
-	var parts []part
-	start, from := 0, 0
-	line := 0
-	for pos := 0; pos < len(data); line++ {
-		end := bytes.IndexByte(data[pos:], '\n') + pos + 1
-		if end == pos {
-			end = len(data)
-		}
-		if l := bytes.TrimRight(data[pos:end], " \t\r\n"); string(l) == "---" {
-			parts = append(parts, part{data[start:pos], from})
-			start, from = end, line+1
-		}
-		pos = end
-	}
-	return append(parts, part{data[start:], from})
-}
-
-// decodePart reads one document; a nil object without an error is an empty one.
-func decodePart(text []byte) (Object, error) {
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, malformed(err)
-	}
-	if len(file.Docs) > 1 {
-		return nil, problem(CodeMalformed, "", "part documents by a line that holds --- alone", "more than one document")
-	}
-	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
-		return nil, nil
-	}
-	body := file.Docs[0].Body
-	if body.Type() == ast.NullType || body.Type() == ast.CommentType || body.Type() == ast.CommentGroupType {
-		return nil, nil
-	}
-	j, err := yaml.YAMLToJSON(text)
-	if err != nil {
-		return nil, malformed(err)
-	}
-	o, err := DecodeJSON(j)
-	var e *Error
-	if errors.As(err, &e) {
-		e.line = max(position(body, e.Field), body.GetToken().Position.Line)
-		return nil, e
-	}
-	return o, err
-}
-
-// malformed makes an error of what the YAML parser says, which has line and column in it.
-func malformed(err error) error {
-	text := yaml.FormatError(err, false, false)
-	return problem(CodeMalformed, "", "look at the indentation, at ':' and '-', and at quotes in that line", "not readable as YAML: %s", strings.TrimSpace(text))
-}
-
-// position finds the line of a field such as spec.prefixes[0] in a document, or 0.
-func position(body ast.Node, field string) int {
-	if field == "" {
-		return 0
-	}
-	path, err := yaml.PathString("$." + field)
-	if err != nil {
-		return 0
-	}
-	n, err := path.FilterNode(body)
-	if err != nil || n == nil || n.GetToken() == nil {
-		return 0
-	}
-	return n.GetToken().Position.Line
 }
 
 // DecodeJSON reads one document strictly: a field that the kind does not have, or a field twice, is an error.
@@ -183,7 +64,7 @@ func named(e *Error, root map[string]any, info KindInfo) *Error {
 	meta, _ := root["metadata"].(map[string]any)
 	name, _ := meta["name"].(string)
 	tenant, _ := meta["tenant"].(string)
-	e.Object = strings.TrimPrefix(tenant+"/"+info.Singular+"/"+name, "/")
+	e.Object = strings.Trim(tenant+"/"+info.Singular+"/"+name, "/")
 	return e
 }
 

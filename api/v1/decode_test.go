@@ -43,25 +43,6 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-func TestYAMLErrorsNameDocumentAndLine(t *testing.T) {
-	_, err := DecodeYAML([]byte("apiVersion: weft/v1\nkind: Tenant\nmetadata: {name: red}\n---\napiVersion: weft/v1\nkind: Subnet\nmetadata:\n  tenant: red\n  name: web\nspec:\n  vpc: main\n  prefixes:\n    - 10.0.1.0\n"))
-	var list ErrorList
-	if !errors.As(err, &list) || len(list) != 1 || !strings.Contains(list[0].Message, "document 2, line 13") {
-		t.Errorf("error %v, want it to name document 2, line 13", err)
-	}
-	_, err = DecodeYAML([]byte("a: b: c\n"))
-	if err == nil || !strings.Contains(err.Error(), "[1:") {
-		t.Errorf("error %v, want line and column", err)
-	}
-}
-
-func TestYAMLReadsSeveralDocuments(t *testing.T) {
-	docs, err := DecodeYAML([]byte("# nothing\n---\napiVersion: weft/v1\nkind: Tenant\nmetadata: {name: red}\n---\n---\n" + goodPort + "\n"))
-	if err != nil || len(docs) != 2 || docs[1].Meta().Name != "web-1" {
-		t.Errorf("got %v, error %v", docs, err)
-	}
-}
-
 func TestValidateFindsEveryError(t *testing.T) {
 	for name, c := range map[string]struct {
 		doc    string
@@ -150,18 +131,6 @@ func FuzzDecodeJSON(f *testing.F) {
 		}
 		if again, err := DecodeJSON(back); err != nil || !SameSpec(o, again) {
 			t.Fatalf("%s became %s: %v", data, back, err)
-		}
-	})
-}
-
-func FuzzDecodeYAML(f *testing.F) {
-	f.Add([]byte("apiVersion: weft/v1\nkind: Tenant\nmetadata: {name: red}\n---\n" + goodPort))
-	f.Fuzz(func(_ *testing.T, data []byte) {
-		objects, err := DecodeYAML(data)
-		if err == nil {
-			for _, o := range objects {
-				o.Validate()
-			}
 		}
 	})
 }

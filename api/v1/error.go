@@ -15,7 +15,7 @@ type Error struct {
 	RequestID string    `json:"requestId,omitempty" doc:"Names this request in the server's log."`
 	Errors    ErrorList `json:"errors,omitempty" doc:"Every error found, where there is more than one."`
 
-	line int // of the field in its document, from 1; 0: not known
+	line, column int // of the field in its document, from 1; 0: not known
 }
 
 // Error returns object, field and message in one line.
@@ -33,6 +33,32 @@ func (e *Error) Error() string {
 
 // ErrorList is every error found in a request, in the order of the documents and their fields.
 type ErrorList []*Error
+
+// Error lists every error, one a line.
+func (l ErrorList) Error() string {
+	lines := make([]string, 0, len(l))
+	for _, e := range l {
+		lines = append(lines, e.Error())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// OrNil returns the list as an error, or nil if it is empty.
+func (l ErrorList) OrNil() error {
+	if len(l) == 0 {
+		return nil
+	}
+	return l
+}
+
+// Unwrap gives errors.As and errors.Is every error.
+func (l ErrorList) Unwrap() []error {
+	out := make([]error, 0, len(l))
+	for _, e := range l {
+		out = append(out, e)
+	}
+	return out
+}
 
 // Codes of errors that a document can have by itself. Codes are stable: append, never rename.
 const (
