@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package probe makes throw-away workloads on a node for weft check, and sends, answers and overhears packets in them.
+// Everything it does is bounded in time, and what it made goes away by itself when nobody asks for it any more.
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"weft/internal/netns"
+)
+
+// Config is what a Prober needs. Every field is required.
+type Config struct {
+	Prefix string // begins the names of all namespaces that the prober makes, and of no others
+	Attach func(ctx context.Context, tenant, port, netns string) error
+	Detach func(ctx context.Context, tenant, port string) error
+	Log    *slog.Logger
+}
+
+// Request is one thing to do.
+type Request struct {
+	Do     string `json:"do"`               // create, remove, cleanup, ping, tcp, udp, inject, seen, mtu
+	Name   string `json:"name,omitempty"`   // of the workload
+	Tenant string `json:"tenant,omitempty"` // create: whose port it has
+	Port   string `json:"port,omitempty"`
+	To     string `json:"to,omitempty"`     // ping: address; tcp, udp: address:port
+	Size   int    `json:"size,omitempty"`   // ping: bytes of payload; tcp: bytes to send; udp: bytes of payload; mtu: the MTU
+	Canary string `json:"canary,omitempty"` // tcp, udp: text to send
+	Frame  []byte `json:"frame,omitempty"`  // inject: from the destination MAC on
+}
+
+// Answer is what came of it.
+type Answer struct {
+	OK       bool     `json:"ok"`
+	Detail   string   `json:"detail,omitempty"`   // why not
+	Identity string   `json:"identity,omitempty"` // tcp, udp: who answered
+	Seen     []string `json:"seen,omitempty"`     // seen: canaries that came in
+	Millis   float64  `json:"millis,omitempty"`
+}
+
+// Bounds of what a prober does.
+const (
+	workloadsMost = 64
+	lifetime      = 2 * time.Minute // of a workload that nobody asks for
+	within        = 3 * time.Second // of one probe
+)
+
+// device is the name of the interface in a workload.
+const device = "eth0"
+
+// Prober runs on one node.
+type Prober struct {
+	cfg Config
+
+	mu        sync.Mutex // guards below
+	workloads map[string]*workload
+	closed    bool
+}
+
+// workload is a namespace with a port, and what listens in it.
+type workload struct {
+	name, ns     string
+	tenant, port string
+	close        []func()
+	ear          *ear
+	expire       *time.Timer
+}
+
+// New returns a prober after removing what an earlier one left.
+func New(cfg Config) *Prober {
+	p := &Prober{cfg: cfg, workloads: make(map[string]*workload)}
+	p.sweep()
+	return p
+}
+
+// sweep removes namespaces of ours that no workload has.
+func (p *Prober) sweep() {
+	names, err := netns.List()
+	if err != nil {
+		p.cfg.Log.Error("list namespaces", "err", err)
+		return
+	}
+	for _, n := range names {
+		if strings.HasPrefix(n, p.cfg.Prefix) {
+			if err := netns.Delete(n); err != nil {
+				p.cfg.Log.Error("remove namespace of an earlier check", "netns", n, "err", err)
+			}
+		}
+	}
+}
+
+// Handle does one request.
+func (p *Prober) Handle(ctx context.Context, request json.RawMessage) (json.RawMessage, error) {
+	var r Request
+	if err := json.Unmarshal(request, &r); err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	a, err := p.do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(a)
+}
+
+func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
+	switch r.Do {
+	case "create":
+		return Answer{OK: true}, p.create(ctx, r)
+	case "remove":
+		return Answer{OK: true}, p.remove(ctx, r.Name)
+	case "cleanup":
+		return Answer{OK: true}, p.Close()
+	}
+	w, err := p.find(r.Name)
+	if err != nil {
+		return Answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	start := time.Now()
+	a := Answer{OK: true}
+	switch r.Do {
+	case "ping":
+		err = ping(ctx, w.ns, r)
+	case "tcp":
+		a.Identity, err = talkTCP(ctx, w.ns, r)
+	case "udp":
+		a.Identity, err = talkUDP(ctx, w.ns, r)
+	case "inject":
+		err = inject(w.ns, r.Frame)
+	case "seen":
+		a.Seen = w.ear.heard()
+	case "mtu":
+		err = setMTU(w.ns, r.Size)
+	default:
+		return Answer{}, fmt.Errorf("unknown probe %q", r.Do)
+	}
+	a.Millis = float64(time.Since(start).Microseconds()) / 1000
+	if err != nil {
+		a.OK, a.Detail = false, err.Error()
+	}
+	return a, nil
+}
+
+var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)
+
+// create makes a namespace, attaches the port and begins to listen in it.
+func (p *Prober) create(ctx context.Context, r Request) error {
+	if !namePattern.MatchString(r.Name) {
+		return fmt.Errorf("%q cannot be the name of a probe workload", r.Name)
+	}
+	w := &workload{name: r.Name, ns: p.cfg.Prefix + r.Name, tenant: r.Tenant, port: r.Port}
+	w.expire = time.AfterFunc(lifetime, func() {
+		if err := p.remove(context.Background(), r.Name); err != nil {
+			p.cfg.Log.Error("remove probe workload", "netns", w.ns, "err", err)
+		}
+	})
+	p.mu.Lock()
+	_, exists := p.workloads[r.Name]
+	full := len(p.workloads) >= workloadsMost
+	if !exists && !full && !p.closed {
+		p.workloads[r.Name] = w
+	}
+	p.mu.Unlock()
+	if exists || full {
+		w.expire.Stop()
+		return fmt.Errorf("probe workload %s exists already, or there are %d of them", r.Name, workloadsMost)
+	}
+	err := p.bringUp(ctx, w)
+	if err != nil {
+		err = errors.Join(err, p.remove(context.WithoutCancel(ctx), r.Name))
+	}
+	return err
+}
+
+func (p *Prober) bringUp(ctx context.Context, w *workload) error {
+	if err := netns.Create(w.ns); err != nil {
+		return fmt.Errorf("make namespace: %w", err)
+	}
+	if err := p.cfg.Attach(ctx, w.tenant, w.port, netns.Path(w.ns)); err != nil {
+		return fmt.Errorf("attach %s/%s: %w", w.tenant, w.port, err)
+	}
+	e, err := listen(w.ns)
+	if err != nil {
+		return err
+	}
+	w.ear = e
+	w.close = append(w.close, e.close)
+	stop, err := respond(w.ns, w.tenant+"/"+w.port)
+	w.close = append(w.close, stop)
+	return err
+}
+
+func (p *Prober) find(name string) (*workload, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w, ok := p.workloads[name]
+	if !ok || w.ear == nil {
+		return nil, fmt.Errorf("there is no probe workload %q; they go away %s after the last probe", name, lifetime)
+	}
+	w.expire.Reset(lifetime)
+	return w, nil
+}
+
+// remove takes a workload away; absent is fine.
+func (p *Prober) remove(ctx context.Context, name string) error {
+	p.mu.Lock()
+	w, ok := p.workloads[name]
+	delete(p.workloads, name)
+	p.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	w.expire.Stop()
+	for _, f := range w.close {
+		f()
+	}
+	err := p.cfg.Detach(ctx, w.tenant, w.port)
+	return errors.Join(err, netns.Delete(w.ns))
+}
+
+// Close removes every workload.
+func (p *Prober) Close() error {
+	p.mu.Lock()
+	var names []string
+	for n := range p.workloads {
+		names = append(names, n)
+	}
+	p.mu.Unlock()
+	var errs []error
+	for _, n := range names {
+		errs = append(errs, p.remove(context.Background(), n))
+	}
+	return errors.Join(errs...)
+}
