@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Start starts cmd in the namespace name; its threads and children stay there.
@@ -40,4 +42,11 @@ func PIDs(name string) ([]int, error) {
 		}
 	}
 	return pids, nil
+}
+
+// Exec replaces this process by the program path in the namespace name. It returns only if it could not.
+func Exec(name, path string, args, env []string) error {
+	return Do(name, func() error {
+		return fmt.Errorf("run %s in %s: %w", path, name, unix.Exec(path, args, env))
+	})
 }

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"weft/internal/netns"
+)
+
+// settings holds for every node: spread flows by their ports, do not use a way whose link is down, and do not drop what
+// comes in by another way than answers go out (each node has two).
+var settings = [][2]string{
+	{"net/ipv4/fib_multipath_hash_policy", "1"},
+	{"net/ipv4/conf/all/ignore_routes_with_linkdown", "1"},
+	{"net/ipv4/conf/default/ignore_routes_with_linkdown", "1"},
+	{"net/ipv4/conf/all/rp_filter", "0"},
+	{"net/ipv4/conf/default/rp_filter", "0"},
+	{"net/ipv6/conf/default/disable_ipv6", "1"}, // this underlay is IPv4
+}
+
+// buildNamespaces makes the namespaces of all nodes, with their settings.
+func buildNamespaces(l *Lab, p *plan) error {
+	for _, n := range p.nodes {
+		if err := buildNamespace(l.netNS(n.Name), n.Role.Forwards()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func buildNamespace(name string, forwards bool) error {
+	if netns.Exists(name) {
+		return fmt.Errorf("create namespace %s: %w: it is not this lab's ('ip netns delete %s' removes it)", name, ErrExists, name)
+	}
+	if err := netns.Create(name); err != nil {
+		return err
+	}
+	return inside(name, func(ns *netns.Namespace) error {
+		for _, s := range settings {
+			if err := ns.SetSysctl(s[0], s[1]); err != nil {
+				return err
+			}
+		}
+		if forwards {
+			return ns.SetSysctl("net/ipv4/ip_forward", "1")
+		}
+		return nil
+	})
+}
+
+// buildLinks makes all links, with both ends up.
+func buildLinks(l *Lab, p *plan) error {
+	for _, link := range p.links {
+		a, b := link.a, link.b
+		err := netns.CreateVeth(netns.End{NetNS: l.netNS(a.node.Name), Name: a.peer.Name, MAC: a.mac},
+			netns.End{NetNS: l.netNS(b.node.Name), Name: b.peer.Name, MAC: b.mac}, p.mtu)
+		if err != nil {
+			return err
+		}
+	}
+	for _, n := range p.nodes {
+		err := inside(l.netNS(n.Name), func(ns *netns.Namespace) error {
+			err := ns.AddAddress("lo", netip.PrefixFrom(n.loopback, 32))
+			for _, e := range n.ends {
+				err = errors.Join(err, ns.AddAddress(e.peer.Name, e.address), ns.SetUp(e.peer.Name))
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildRoutes leads every node to every other one, by all ways of the same length.
+func buildRoutes(l *Lab, p *plan) error {
+	for _, n := range p.nodes {
+		err := inside(l.netNS(n.Name), func(ns *netns.Namespace) error {
+			for _, r := range n.routes {
+				if err := ns.AddRoute(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func inside(name string, do func(*netns.Namespace) error) error {
+	ns, err := netns.Open(name)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return do(ns)
+}
