@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	v1 "weft/api/v1"
+	"weft/client"
+)
+
+// retryFor is how long '*' repeats a command.
+const retryFor = 5 * time.Second
+
+var errUsage = errors.New("wrong arguments")
+
+// command is one word of the scripts. It may write to the script's standard output.
+type command func(s *story, ts *testscript.TestScript, args []string) error
+
+// words are what a script can say, beside what testscript brings.
+var words = map[string]command{
+	"apply":    apply,      // apply FILE: give the documents to the server
+	"delete":   deleteOne,  // delete KIND [TENANT/]NAME: with all that depends on it
+	"attach":   attachPort, // attach TENANT/PORT NODE
+	"move":     attachPort, // move TENANT/PORT NODE: from where it is
+	"ping":     ping,       // ping TENANT/PORT TENANT/PORT|ADDRESS
+	"answers":  answers,    // answers TENANT/PORT ADDRESS WHO: who has the address, as seen from the port
+	"spoof":    spoofFrom,  // spoof TENANT/PORT SOURCE DESTINATION: send with a false source
+	"drops":    drops,      // drops NODE reason=R [tenant=T] [atleast=N]
+	"isolated": isolated,   // isolated TENANT...: none reaches another's
+	"vni":      vni,        // vni TENANT/VPC VARIABLE
+	"nowhere":  nowhere,    // nowhere VNI: no node has a row or an entry of it
+	"located":  located,    // located TENANT/PORT NODE: status and attachment agree
+	"dump":     dump,       // dump NODE TABLE: to standard output
+	"on":       on,         // on NODE|TENANT/PORT COMMAND...: output to standard output
+	"weft":     weft,       // weft ARGUMENT...: the command line, on the story's lab
+	"restart":  restart,    // restart NODE: its agent or server
+	"synced":   synced,     // synced NODE
+	"writes":   writes,     // writes NODE want=N: writes to the kernel since the agent's start
+}
+
+// commands makes testscript's commands of the words, and adds lab and '*'.
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	all := map[string]func(*testscript.TestScript, bool, []string){"lab": labCommand, "*": repeat}
+	for name, do := range words {
+		all[name] = func(ts *testscript.TestScript, neg bool, args []string) {
+			judge(ts, neg, name, do(storyOf(ts), ts, args))
+		}
+	}
+	return all
+}
+
+func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
+
+func judge(ts *testscript.TestScript, neg bool, name string, err error) {
+	switch {
+	case errors.Is(err, errUsage), !neg && err != nil:
+		ts.Fatalf("%s: %v", name, err)
+	case neg && err == nil:
+		ts.Fatalf("%s: succeeded, and should not", name)
+	case err != nil:
+		ts.Logf("[%v]", err)
+	}
+}
+
+// labCommand is 'lab up [dc1]' and 'lab down'. With a name the lab has the tenants of that topology.
+func labCommand(ts *testscript.TestScript, neg bool, args []string) {
+	s := storyOf(ts)
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: lab up [dc1] | lab down")
+	}
+	if args[0] == "down" {
+		ts.Check(s.end())
+		return
+	}
+	ts.Check(s.up(len(args) > 1, ts.Stdout()))
+}
+
+// repeat is '* [!] COMMAND ...': again until it says what it should.
+func repeat(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) > 0 && args[0] == "!" {
+		neg, args = !neg, args[1:]
+	}
+	do := words[append(args, "")[0]]
+	if do == nil {
+		ts.Fatalf("usage: * [!] COMMAND, where COMMAND is one of this package")
+	}
+	for deadline := time.Now().Add(retryFor); ; time.Sleep(50 * time.Millisecond) {
+		err := do(storyOf(ts), ts, args[1:])
+		if (err == nil) != neg || errors.Is(err, errUsage) || time.Now().After(deadline) {
+			judge(ts, neg, args[0], err)
+			return
+		}
+	}
+}
+
+func apply(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%w: apply FILE", errUsage)
+	}
+	objects, err := v1.DecodeYAML([]byte(ts.ReadFile(args[0])))
+	if err != nil {
+		return err
+	}
+	_, err = s.api.Apply(context.Background(), objects, client.ApplyOptions{})
+	return err
+}
+
+func deleteOne(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%w: delete KIND [TENANT/]NAME", errUsage)
+	}
+	kind, ok := v1.KindByWord(args[0])
+	if !ok {
+		return fmt.Errorf("%w: no kind %s", errUsage, args[0])
+	}
+	tenant, name, tenanted := strings.Cut(args[1], "/")
+	if !tenanted {
+		tenant, name = "", args[1]
+	}
+	_, err := s.api.Delete(context.Background(), kind.Kind, tenant, name, client.DeleteOptions{Cascade: true})
+	return err
+}
+
+func attachPort(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%w: attach TENANT/PORT NODE", errUsage)
+	}
+	return s.attach(args[0], args[1])
+}
+
+func ping(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%w: ping FROM TO", errUsage)
+	}
+	to, err := s.address(args[1])
+	if err != nil {
+		return err
+	}
+	_, err = s.run(args[0], exec.Command("ping", "-n", "-c", "1", "-W", "1", to))
+	return err
+}
+
+func answers(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("%w: answers FROM ADDRESS WHO", errUsage)
+	}
+	got, err := s.asks(args[0], args[1])
+	if err == nil && got[args[1]] != args[2] {
+		err = fmt.Errorf("at %s, %q answers", args[1], got[args[1]])
+	}
+	return err
+}
+
+func spoofFrom(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("%w: spoof PORT SOURCE DESTINATION", errUsage)
+	}
+	to, err := s.address(args[2])
+	if err != nil {
+		return err
+	}
+	_, err = s.run(args[0], s.helper("spoof", args[1], to))
+	return err
+}
+
+func drops(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return fmt.Errorf("%w: drops NODE reason=R [tenant=T] [atleast=N]", errUsage)
+	}
+	options, err := pairs(args[1:])
+	if err != nil {
+		return err
+	}
+	want := 1
+	if v, ok := options["atleast"]; ok {
+		if want, err = strconv.Atoi(v); err != nil {
+			return fmt.Errorf("%w: atleast=%s", errUsage, v)
+		}
+	}
+	all, _, err := s.api.Drops(context.Background(), options["tenant"])
+	if err != nil {
+		return err
+	}
+	var sum uint64
+	for _, d := range all {
+		if d.Node == args[0] && d.Reason == options["reason"] {
+			sum += d.Packets
+		}
+	}
+	if sum < uint64(want) {
+		return fmt.Errorf("%d packets, want %d; there are %+v", sum, want, all)
+	}
+	return nil
+}
+
+// pairs reads "key=value" words.
+func pairs(args []string) (map[string]string, error) {
+	out := make(map[string]string)
+	for _, a := range args {
+		k, v, ok := strings.Cut(a, "=")
+		if !ok {
+			return nil, fmt.Errorf("%w: %q is not key=value", errUsage, a)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+func isolated(s *story, _ *testscript.TestScript, args []string) error { return s.isolated(args) }
+
+func vni(s *story, ts *testscript.TestScript, args []string) error {
+	tenant, name, ok := strings.Cut(append(args, "")[0], "/")
+	if len(args) != 2 || !ok {
+		return fmt.Errorf("%w: vni TENANT/VPC VARIABLE", errUsage)
+	}
+	o, err := s.api.Get(context.Background(), v1.KindVPC, tenant, name)
+	if err == nil {
+		ts.Setenv(args[1], fmt.Sprint(o.(*v1.VPC).Status.VNI))
+	}
+	return err
+}
+
+func nowhere(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 1 || args[0] == "" {
+		return fmt.Errorf("%w: nowhere VNI", errUsage)
+	}
+	return s.nowhere(args[0])
+}
+
+func located(s *story, _ *testscript.TestScript, args []string) error {
+	tenant, name, ok := strings.Cut(append(args, "")[0], "/")
+	if len(args) != 2 || !ok {
+		return fmt.Errorf("%w: located TENANT/PORT NODE", errUsage)
+	}
+	o, err := s.api.Get(context.Background(), v1.KindPort, tenant, name)
+	if err != nil {
+		return err
+	}
+	if st := o.(*v1.Port).Status; st.Node != args[1] || st.State != "Attached" || st.Applied.Applied != st.Applied.Nodes {
+		return fmt.Errorf("port is %s on %q, in effect on %d of %d nodes", st.State, st.Node, st.Applied.Applied, st.Applied.Nodes)
+	}
+	for _, n := range s.l.Topology.Nodes {
+		if !n.Role.HasAgent() {
+			continue
+		}
+		a, err := s.l.Agent(n.Name).Status(context.Background())
+		if err != nil {
+			return err
+		}
+		here := false
+		for _, at := range a.Attachments {
+			here = here || at.Tenant == tenant && at.Port == name
+		}
+		if here != (n.Name == args[1]) {
+			return fmt.Errorf("attachment at %s: %v", n.Name, here)
+		}
+	}
+	return nil
+}
+
+func dump(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%w: dump NODE TABLE", errUsage)
+	}
+	text, err := s.l.Agent(args[0]).Dump(context.Background(), args[1])
+	fmt.Fprint(ts.Stdout(), text)
+	return err
+}
+
+func on(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return fmt.Errorf("%w: on TARGET COMMAND", errUsage)
+	}
+	out, err := s.run(args[0], exec.Command(args[1], args[2:]...))
+	fmt.Fprint(ts.Stdout(), out)
+	return err
+}
+
+func weft(s *story, ts *testscript.TestScript, args []string) error {
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), ts.Stdout(), ts.Stderr()
+	cmd.Env = append(os.Environ(), "WEFT_CONFIG="+s.config())
+	return cmd.Run()
+}
+
+func restart(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%w: restart NODE", errUsage)
+	}
+	return s.l.Restart(args[0])
+}
+
+func synced(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%w: synced NODE", errUsage)
+	}
+	a, err := s.l.Agent(args[0]).Status(context.Background())
+	if err == nil && !a.Synced {
+		err = fmt.Errorf("%s is not synced", args[0])
+	}
+	return err
+}
+
+func writes(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 2 || !strings.HasPrefix(args[1], "want=") {
+		return fmt.Errorf("%w: writes NODE want=N", errUsage)
+	}
+	a, err := s.l.Agent(args[0]).Status(context.Background())
+	if err == nil && "want="+strconv.FormatUint(a.Writes, 10) != args[1] {
+		err = fmt.Errorf("%d writes", a.Writes)
+	}
+	return err
+}

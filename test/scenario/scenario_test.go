@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// helperVariable makes this program a helper inside a workload instead of a test.
+const helperVariable = "WEFT_SCENARIO_HELPER"
+
+// program is the program that the labs run: WEFT_BIN, or built once.
+var program string
+
+func TestMain(m *testing.M) {
+	if what := os.Getenv(helperVariable); what != "" {
+		os.Exit(help(what, os.Args[1:]))
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		return m.Run() // all are skipped
+	}
+	dir, err := os.MkdirTemp("", "weft-scenario-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("WEFT_CONFIG", filepath.Join(dir, "config.yaml")) // the user's own contexts are not touched
+	if program = os.Getenv("WEFT_BIN"); program == "" {
+		program = filepath.Join(dir, "weft")
+		build := exec.Command("go", "build", "-o", program, "weft/cmd/weft")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build weft: %v\n%s", err, out)
+			return 1
+		}
+	}
+	code := m.Run()
+	for _, left := range leftovers("story", "crash") {
+		fmt.Fprintln(os.Stderr, "left behind:", left)
+		code = 1
+	}
+	return code
+}
+
+// leftovers finds what labs whose names begin so should have taken with them.
+func leftovers(names ...string) []string {
+	var left []string
+	for _, n := range names {
+		for _, pattern := range []string{"/run/netns/%s*-*", "/sys/fs/bpf/weft/%s*-*", "/run/weft/%s*-*", "/var/lib/weft/lab/%s*"} {
+			found, _ := filepath.Glob(fmt.Sprintf(pattern, n)) // the pattern is well-formed
+			left = append(left, found...)
+		}
+		processes, _ := filepath.Glob("/proc/[0-9]*/environ")
+		for _, p := range processes {
+			env, err := os.ReadFile(p)
+			if err == nil && strings.Contains("\x00"+string(env), "\x00WEFT_LAB="+n) {
+				left = append(left, "process "+filepath.Base(filepath.Dir(p)))
+			}
+		}
+	}
+	return left
+}
+
+func requireRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("REQUIRE_PRIVILEGED") == "1" {
+		t.Fatal("this test needs root")
+	}
+	t.Skip("needs root: run with sudo")
+}
+
+func TestScenario(t *testing.T) {
+	requireRoot(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			s := &story{lab: labName(env.WorkDir), dir: env.WorkDir}
+			env.Values[storyKey{}] = s
+			env.Defer(func() {
+				if err := s.end(); err != nil {
+					env.T().Fatal(err)
+				}
+			})
+			return nil
+		},
+		Cmds:                commands(),
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+	})
+}
+
+// labName makes a short name for a story's lab of the name of its folder, script-NAME.
+func labName(dir string) string {
+	name := strings.ReplaceAll(strings.TrimPrefix(filepath.Base(dir), "script-"), "_", "")
+	return "story" + name[:min(7, len(name))]
+}
