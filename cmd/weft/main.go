@@ -4,19 +4,19 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
-	"github.com/spf13/cobra"
+	"weft/internal/cli"
 )
 
+// version is set when the program is built.
 var version = "dev"
 
 func main() {
-	root := &cobra.Command{Use: "weft", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(serverCommand(version), agentCommand(version))
-	if err := root.Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		os.Exit(1)
+	env := &cli.Env{Out: os.Stdout, Err: os.Stderr, In: os.Stdin, Version: version}
+	err := cli.New(env, serverCommand(version), agentCommand(version)).Execute()
+	if err != nil {
+		env.PrintError(err)
 	}
+	os.Exit(cli.ExitCode(err))
 }

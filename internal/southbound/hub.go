@@ -42,7 +42,7 @@ type hubNode struct {
 
 // Failure is a row that a node could not put into effect.
 type Failure struct {
-	VNI     uint32
+	VNI     uint32 // 0: it concerns every VPC of the node
 	Key     string
 	Message string
 }
@@ -241,7 +241,7 @@ func (h *Hub) Applied(vni uint32) (nodes, applied int, waiting []uint16) {
 	for n, own := range s.own {
 		node := h.node(n)
 		need := max(s.common.last, own.last, node.joined[vni])
-		failed := slices.ContainsFunc(node.failures, func(f Failure) bool { return f.VNI == vni })
+		failed := slices.ContainsFunc(node.failures, func(f Failure) bool { return f.VNI == vni || f.VNI == 0 })
 		if node.acked >= need && !failed {
 			applied++
 		} else {

@@ -142,3 +142,21 @@ func (e *EntryError[K]) Error() string { return fmt.Sprintf("write %s %v: %v", e
 
 // Unwrap returns the cause.
 func (e *EntryError[K]) Unwrap() error { return e.Err }
+
+// Failed returns the errors of single entries that are joined in err, by key.
+func Failed[K comparable](err error) map[K]error {
+	failed := make(map[K]error)
+	var walk func(error)
+	walk = func(err error) {
+		switch e := err.(type) { //nolint:errorlint // the tree of joined errors is walked by hand
+		case *EntryError[K]:
+			failed[e.Key] = e
+		case interface{ Unwrap() []error }:
+			for _, e := range e.Unwrap() {
+				walk(e)
+			}
+		}
+	}
+	walk(err)
+	return failed
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+)
+
+// fileFlags say where documents come from.
+type fileFlags struct {
+	files     []string
+	recursive bool
+}
+
+func (f *fileFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "file, folder, or - for standard input")
+	cmd.Flags().BoolVarP(&f.recursive, "recursive", "R", false, "folders within folders, too")
+}
+
+// load reads every document. A tenant that a document leaves out is the context's.
+func (f *fileFlags) load(env *Env, tenant string) ([]v1.Object, error) {
+	if len(f.files) == 0 {
+		return nil, usageError{errors.New("name a file with -f, for example -f network.yaml")}
+	}
+	var docs []v1.Object
+	var errs v1.ErrorList
+	for _, name := range f.files {
+		paths, err := f.expand(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range paths {
+			objects, err := readFile(env, p)
+			if err != nil {
+				list := apiErrors(err)
+				if len(list) == 0 {
+					return nil, err
+				}
+				for _, e := range list {
+					e.Message = p + ": " + e.Message
+				}
+				errs = append(errs, list...)
+			}
+			docs = append(docs, objects...)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	if len(docs) == 0 {
+		return nil, usageError{fmt.Errorf("there is no document in %s", strings.Join(f.files, ", "))}
+	}
+	for _, d := range docs {
+		if info, _ := v1.KindByWord(string(d.GetKind())); info.Tenanted && d.Meta().Tenant == "" {
+			d.Meta().Tenant = tenant
+		}
+	}
+	return docs, nil
+}
+
+// expand lists the files that a name stands for.
+func (f *fileFlags) expand(name string) ([]string, error) {
+	if name == "-" {
+		return []string{name}, nil
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{name}, nil
+	}
+	var paths []string
+	err = filepath.WalkDir(name, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && p != name && !f.recursive:
+			return fs.SkipDir
+		case !d.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(p)):
+			paths = append(paths, p)
+		}
+		return nil
+	})
+	return paths, err
+}
+
+func readFile(env *Env, path string) ([]v1.Object, error) {
+	var data []byte
+	var err error
+	if path == "-" {
+		data, err = io.ReadAll(env.In)
+	} else {
+		data, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v1.DecodeYAML(data)
+}
+
+// waitFlags say whether a write waits until nodes have it.
+type waitFlags struct {
+	wait    bool
+	timeout time.Duration
+}
+
+func (f *waitFlags) register(env *Env, cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.wait, "wait", isTerminal(env.Err), "return when every node that is concerned has it in effect")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "how long --wait waits")
+}
+
+func newApplyCommand(env *Env) *cobra.Command {
+	var files fileFlags
+	var w waitFlags
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Create or change resources as files say",
+		Long: `Create or change resources as files say. Up to 100 documents are one transaction: all of them, or none. Larger sets go
+in several, in the order in which kinds build on each other, and the output tells which.`,
+		Example: `  weft apply -f network.yaml --wait
+  weft apply -f examples/ -R --dry-run
+  weft get port red/web-1 -o yaml | weft apply -f -`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, target, err := env.client()
+			if err != nil {
+				return err
+			}
+			docs, err := files.load(env, target.Tenant)
+			if err != nil {
+				return err
+			}
+			return apply(cmd.Context(), env, c, docs, dryRun, w)
+		},
+	}
+	files.register(cmd)
+	w.register(env, cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "let the server check everything, and write nothing")
+	return cmd
+}
+
+func apply(ctx context.Context, env *Env, c *client.Client, docs []v1.Object, dryRun bool, w waitFlags) error {
+	res, err := c.Apply(ctx, docs, client.ApplyOptions{DryRun: dryRun})
+	if res != nil {
+		printResult(env, res)
+	}
+	if err != nil || dryRun || !w.wait {
+		return err
+	}
+	return awaitApplied(ctx, env, c, res.Items, w.timeout)
+}
+
+// printResult writes what was done to each resource.
+func printResult(env *Env, res *v1.Result) {
+	suffix := ""
+	if res.DryRun {
+		suffix = " (dry run)"
+	}
+	for _, i := range res.Items {
+		fmt.Fprintf(env.Out, "%s %s%s\n", itemID(i), i.Action, suffix)
+	}
+}
+
+func itemID(i v1.ResultItem) string {
+	info, _ := v1.KindByWord(string(i.Kind))
+	o := info.New()
+	o.Meta().Tenant, o.Meta().Name = i.Tenant, i.Name
+	return v1.ID(o)
+}
+
+// appliedOf returns how far a resource is in effect; ok is false for kinds that nodes do not know.
+func appliedOf(o v1.Object) (v1.Applied, bool) {
+	switch o := o.(type) {
+	case *v1.VPC:
+		return o.Status.Applied, true
+	case *v1.Subnet:
+		return o.Status.Applied, true
+	case *v1.Port:
+		return o.Status.Applied, true
+	}
+	return v1.Applied{}, false
+}
+
+// awaitApplied waits until every resource is in effect on every node that it concerns.
+func awaitApplied(ctx context.Context, env *Env, c *client.Client, items []v1.ResultItem, timeout time.Duration) error {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	nodes, told := 0, time.Now()
+	for _, item := range items {
+		for {
+			o, err := c.Get(ctx, item.Kind, item.Tenant, item.Name)
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+			a, known := v1.Applied{}, false
+			if err == nil {
+				a, known = appliedOf(o)
+			}
+			if err == nil && (!known || (len(a.Waiting) == 0 && a.Applied >= a.Nodes)) {
+				nodes = max(nodes, a.Nodes)
+				break
+			}
+			if ctx.Err() != nil {
+				return &v1.Error{
+					Code: v1.CodeTimeout, Object: itemID(item), Message: fmt.Sprintf("in effect on %d of %d nodes after %s, waiting for %s", a.Applied, a.Nodes, timeout, strings.Join(a.Waiting, ", ")),
+					Fix: "it stays written, and is put into effect when those nodes can; look at 'weft status'",
+				}
+			}
+			if time.Since(told) > time.Second {
+				told = time.Now()
+				fmt.Fprintf(env.Err, "applying  %s  %d/%d nodes  %.1fs  waiting for %s\n", itemID(item), a.Applied, a.Nodes, time.Since(start).Seconds(), strings.Join(a.Waiting, ", "))
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	fmt.Fprintf(env.Err, "applied   %d/%d nodes in %.1fs\n", nodes, nodes, time.Since(start).Seconds())
+	return nil
+}
+
+func newCreateCommand(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Create one resource without a file",
+		Example: `  weft create tenant green
+  weft create port red/mine --subnet web`,
+	}
+	var quotaPorts int
+	tenant := &cobra.Command{
+		Use: "tenant NAME", Short: "Create a tenant", Args: cobra.ExactArgs(1),
+		Example: "  weft create tenant green\n  weft create tenant green --max-ports 100",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t := &v1.Tenant{TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindTenant}, Metadata: v1.Metadata{Name: args[0]}}
+			t.Spec.Quota.Ports = quotaPorts
+			return create(cmd.Context(), env, t)
+		},
+	}
+	tenant.Flags().IntVar(&quotaPorts, "max-ports", 0, "quota of ports; default: the system's")
+	var subnet, address, node string
+	port := &cobra.Command{
+		Use: "port TENANT/NAME", Short: "Create a port", Args: cobra.ExactArgs(1),
+		Example: "  weft create port red/mine --subnet web\n  weft create port red/mine --subnet web --address 10.0.1.77 --node host-2",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := env.target()
+			if err != nil {
+				return err
+			}
+			p := &v1.Port{TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindPort}, Spec: v1.PortSpec{Subnet: subnet, Node: node}}
+			if p.Tenant, p.Name, err = parsePort(args[0], t.Tenant); err != nil {
+				return err
+			}
+			if address != "" {
+				a, err := netip.ParseAddr(address)
+				if err != nil {
+					return usageError{fmt.Errorf("--address %s is not an address such as 10.0.1.77", address)}
+				}
+				p.Spec.Addresses = []netip.Addr{a}
+			}
+			return create(cmd.Context(), env, p)
+		},
+	}
+	f := port.Flags()
+	f.StringVar(&subnet, "subnet", "", "subnet of the port (required)")
+	f.StringVar(&address, "address", "", "address of the port; default: the lowest that is free")
+	f.StringVar(&node, "node", "", "node on which the port may be attached; default: any")
+	cmd.AddCommand(tenant, port)
+	return cmd
+}
+
+// create writes a resource that must not exist yet.
+func create(ctx context.Context, env *Env, o v1.Object) error {
+	c, _, err := env.client()
+	if err != nil {
+		return err
+	}
+	if _, err := c.Get(ctx, o.GetKind(), o.Meta().Tenant, o.Meta().Name); err == nil {
+		return &v1.Error{Code: v1.CodeInUse, Object: v1.ID(o), Message: "it exists already", Fix: "choose another name, or change it with 'weft apply'"}
+	}
+	res, err := c.Apply(ctx, []v1.Object{o}, client.ApplyOptions{})
+	if err != nil {
+		return err
+	}
+	printResult(env, res)
+	var p v1.Port
+	if o.GetKind() == v1.KindPort && json.Unmarshal(res.Items[0].Object, &p) == nil {
+		fmt.Fprintf(env.Out, "address %s, MAC %s\n", joined(p.Status.Addresses), p.Status.MAC)
+	}
+	return nil
+}

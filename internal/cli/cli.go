@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+)
+
+// New returns the command weft with all its subcommands; extra are those that run processes.
+func New(env *Env, extra ...*cobra.Command) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "weft",
+		Short: "The network of a cloud, on plain Linux machines",
+		Long: `weft turns Linux machines into the network of a cloud: tenants get virtual private clouds, operators get one program,
+one API and one picture. 'weft lab up' shows all of it on one machine.`,
+		Example: `  weft lab up
+  weft get vpc,subnet,port -A -o wide
+  weft apply -f examples/two-tenants.yaml --wait
+  weft check`,
+		Version:       env.Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(env.Out)
+	root.SetErr(env.Err)
+	root.SetIn(env.In)
+	f := root.PersistentFlags()
+	f.StringVar(&env.context, "context", "", "context to use (weft context list); default: the current one")
+	f.StringVarP(&env.tenant, "tenant", "t", "", "tenant to look at; default: the context's")
+	f.StringVar(&env.color, "color", "auto", "colours: auto, always, never")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
+	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env))
+	group(root, "operate", newStatusCommand(env), newCheckCommand(env), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
+	group(root, "run", append(extra, newLabCommand(env))...)
+	root.AddCommand(&cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",
+		RunE: func(*cobra.Command, []string) error { _, err := fmt.Fprintln(env.Out, env.Version); return err },
+	})
+	wrapArgs(root)
+	return root
+}
+
+func group(root *cobra.Command, id string, cmds ...*cobra.Command) {
+	for _, c := range cmds {
+		c.GroupID = id
+		root.AddCommand(c)
+	}
+}
+
+// wrapArgs makes wrong arguments of any command a usage error.
+func wrapArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		wrapArgs(c)
+	}
+}
+
+// ref names resources on the command line.
+type ref struct {
+	kind   v1.KindInfo
+	tenant string // "": the default
+	name   string // "": all
+}
+
+// parseRefs reads what follows a verb: "port", "vpc,port", "port web-1 web-2", "port red/web-1", "port/web-1".
+func parseRefs(args []string) ([]ref, error) {
+	if len(args) == 0 {
+		return nil, usageError{fmt.Errorf("no kind is named; the kinds are %s", kindWords())}
+	}
+	if strings.Contains(args[0], "/") {
+		var refs []ref
+		for _, a := range args {
+			word, name, ok := strings.Cut(a, "/")
+			if !ok {
+				return nil, usageError{fmt.Errorf("%q is not KIND/NAME", a)}
+			}
+			kind, err := parseKind(word)
+			if err != nil {
+				return nil, err
+			}
+			refs = append(refs, named(kind, name))
+		}
+		return refs, nil
+	}
+	var kinds []v1.KindInfo
+	for _, w := range strings.Split(args[0], ",") {
+		kind, err := parseKind(w)
+		if err != nil {
+			return nil, err
+		}
+		kinds = append(kinds, kind)
+	}
+	if len(args) > 1 && len(kinds) > 1 {
+		return nil, usageError{fmt.Errorf("names can follow one kind only")}
+	}
+	var refs []ref
+	for _, k := range kinds {
+		if len(args) == 1 {
+			refs = append(refs, ref{kind: k})
+		}
+		for _, name := range args[1:] {
+			refs = append(refs, named(k, name))
+		}
+	}
+	return refs, nil
+}
+
+// named reads NAME or TENANT/NAME.
+func named(kind v1.KindInfo, name string) ref {
+	if tenant, rest, ok := strings.Cut(name, "/"); ok {
+		return ref{kind, tenant, rest}
+	}
+	return ref{kind: kind, name: name}
+}
+
+func parseKind(word string) (v1.KindInfo, error) {
+	if k, ok := v1.KindByWord(strings.ToLower(word)); ok {
+		return k, nil
+	}
+	return v1.KindInfo{}, usageError{fmt.Errorf("there is no kind %q; the kinds are %s", word, kindWords())}
+}
+
+func kindWords() string {
+	var words []string
+	for _, k := range v1.Kinds() {
+		words = append(words, k.Singular)
+	}
+	slices.Sort(words)
+	return strings.Join(words, ", ")
+}
+
+// tenantOf returns the tenant that a reference is in.
+func tenantOf(r ref, def string) (string, error) {
+	if !r.kind.Tenanted {
+		return "", nil
+	}
+	if r.tenant != "" {
+		return r.tenant, nil
+	}
+	if def == "" {
+		return "", usageError{fmt.Errorf("no tenant is named: add -t TENANT, write TENANT/%s, or -A for all tenants", strings.ToUpper(r.kind.Singular))}
+	}
+	return def, nil
+}
+
+// parsePort reads TENANT/PORT, or PORT with a default tenant.
+func parsePort(arg, def string) (tenant, port string, err error) {
+	tenant, port, ok := strings.Cut(arg, "/")
+	if !ok {
+		tenant, port = def, arg
+	}
+	if tenant == "" || port == "" {
+		return "", "", usageError{fmt.Errorf("%q does not name a port: write TENANT/PORT, for example red/web-1", arg)}
+	}
+	return tenant, port, nil
+}

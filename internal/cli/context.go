@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+)
+
+func newContextCommand(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "context", Short: "List contexts, or choose the current one",
+		Long:    "A context names a server, how to check it, a token and a default tenant. 'weft lab up' makes one of the lab's name.",
+		Example: "  weft context list\n  weft context use dc1\n  weft context add prod --server https://weft.example:7443 --ca-file ca.pem --token-file admin.token",
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "List contexts", Args: cobra.NoArgs, Example: "  weft context list",
+		RunE: func(*cobra.Command, []string) error {
+			all, err := client.LoadContexts()
+			if err != nil {
+				return err
+			}
+			t := &table{env: env}
+			t.add("CURRENT", "NAME", "SERVER", "TENANT", "LAB")
+			for _, c := range all.Contexts {
+				mark := ""
+				if c.Name == all.Current {
+					mark = "*"
+				}
+				t.add(mark, c.Name, c.Server, dash(c.Tenant), dash(c.Lab))
+			}
+			return t.flush(env.Out)
+		},
+	}
+	use := &cobra.Command{
+		Use: "use NAME", Short: "Choose the current context", Args: cobra.ExactArgs(1), Example: "  weft context use dc1",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return client.UpdateContexts(func(c *client.Contexts) error { return c.Use(args[0]) })
+		},
+	}
+	var add client.Context
+	addCmd := &cobra.Command{
+		Use: "add NAME --server URL", Short: "Add a context, or change it, and make it current", Args: cobra.ExactArgs(1),
+		Example: "  weft context add prod --server https://weft.example:7443 --ca-file ca.pem --token-file admin.token",
+		RunE: func(_ *cobra.Command, args []string) error {
+			add.Name = args[0]
+			add.Tenant = env.tenant
+			if _, err := add.Client(); err != nil {
+				return err
+			}
+			return client.UpdateContexts(func(c *client.Contexts) error { c.Add(add); return nil })
+		},
+	}
+	f := addCmd.Flags()
+	f.StringVar(&add.Server, "server", "", "URL of the API, such as https://weft.example:7443")
+	f.StringVar(&add.CAFile, "ca-file", "", "certificate of the server's authority (ca.pem)")
+	f.StringVar(&add.TokenFile, "token-file", "", "file with the token (admin.token)")
+	cmd.AddCommand(list, use, addCmd)
+	return cmd
+}
+
+// completeWithin bounds what completion asks the server.
+const completeWithin = 300 * time.Millisecond
+
+// completeRefs completes kinds, and then names of that kind as the server has them.
+func completeRefs(env *Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			words := []string{"drops"}
+			for _, k := range v1.Kinds() {
+				words = append(words, k.Singular)
+			}
+			return words, cobra.ShellCompDirectiveNoFileComp
+		}
+		return names(cmd.Context(), env, args[0], begun), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// names lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME.
+func names(ctx context.Context, env *Env, word, begun string) []string {
+	kind, err := parseKind(word)
+	if err != nil {
+		return nil
+	}
+	c, target, err := env.client()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeWithin)
+	defer cancel()
+	tenant := ""
+	if kind.Tenanted {
+		tenant = target.Tenant
+	}
+	objects, _, err := c.List(ctx, kind.Kind, tenant)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, o := range objects {
+		name := o.Meta().Name
+		if kind.Tenanted && tenant == "" {
+			name = fmt.Sprintf("%s/%s", o.Meta().Tenant, name)
+		}
+		if strings.HasPrefix(name, begun) {
+			out = append(out, name)
+		}
+	}
+	return out
+}

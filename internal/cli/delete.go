@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+)
+
+// deleteFlags are the flags of delete.
+type deleteFlags struct {
+	files   fileFlags
+	cascade bool
+	yes     bool
+	dryRun  bool
+}
+
+func newDeleteCommand(env *Env) *cobra.Command {
+	var f deleteFlags
+	cmd := &cobra.Command{
+		Use:   "delete KIND NAME... | -f FILE",
+		Short: "Delete resources",
+		Long: `Delete resources. What other resources use is refused, and the error names them; --cascade deletes those, too. It shows
+what will go and asks; without a terminal it needs --yes.`,
+		Example: `  weft delete port red/web-1
+  weft delete tenant red --cascade
+  weft delete -f network.yaml --yes`,
+		ValidArgsFunction: completeRefs(env),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, target, err := env.client()
+			if err != nil {
+				return err
+			}
+			refs, err := f.refs(env, args, target.Tenant)
+			if err != nil {
+				return err
+			}
+			return remove(cmd.Context(), env, c, refs, f)
+		},
+	}
+	f.files.register(cmd)
+	fl := cmd.Flags()
+	fl.BoolVar(&f.cascade, "cascade", false, "delete what uses them, too")
+	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would go, and delete nothing")
+	return cmd
+}
+
+// refs lists what to delete, the users before the used.
+func (f *deleteFlags) refs(env *Env, args []string, def string) ([]ref, error) {
+	if len(f.files.files) > 0 {
+		docs, err := f.files.load(env, def)
+		if err != nil {
+			return nil, err
+		}
+		var refs []ref
+		for _, d := range docs {
+			info, _ := v1.KindByWord(string(d.GetKind()))
+			refs = append(refs, ref{info, d.Meta().Tenant, d.Meta().Name})
+		}
+		order := func(k v1.Kind) int {
+			return slices.IndexFunc(v1.Kinds(), func(i v1.KindInfo) bool { return i.Kind == k })
+		}
+		slices.SortStableFunc(refs, func(a, b ref) int { return order(b.kind.Kind) - order(a.kind.Kind) })
+		return refs, nil
+	}
+	refs, err := parseRefs(args)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range refs {
+		if r.name == "" {
+			return nil, usageError{fmt.Errorf("name what to delete: weft delete %s NAME", r.kind.Singular)}
+		}
+		if refs[i].tenant, err = tenantOf(r, def); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
+}
+
+func remove(ctx context.Context, env *Env, c *client.Client, refs []ref, f deleteFlags) error {
+	if !f.yes || f.dryRun {
+		gone := 0
+		for _, r := range refs {
+			res, err := c.Delete(ctx, r.kind.Kind, r.tenant, r.name, client.DeleteOptions{Cascade: f.cascade || len(f.files.files) > 0, DryRun: true})
+			if err != nil {
+				return err
+			}
+			gone += len(res.Items)
+			if f.dryRun {
+				printResult(env, res)
+			} else {
+				showBlast(env, res)
+			}
+		}
+		if f.dryRun {
+			return nil
+		}
+		if err := confirm(env, gone); err != nil {
+			return err
+		}
+	}
+	for _, r := range refs {
+		res, err := c.Delete(ctx, r.kind.Kind, r.tenant, r.name, client.DeleteOptions{Cascade: f.cascade})
+		var e *v1.Error
+		if len(f.files.files) > 0 && errors.As(err, &e) && e.Code == v1.CodeNotFound {
+			continue // the file may name more than there is
+		}
+		if err != nil {
+			return err
+		}
+		printResult(env, res)
+	}
+	return nil
+}
+
+// showBlast lists what would go, ten lines at most.
+func showBlast(env *Env, res *v1.Result) {
+	for i, item := range res.Items {
+		if i == 10 {
+			fmt.Fprintf(env.Err, "  and %d more\n", len(res.Items)-10)
+			return
+		}
+		fmt.Fprintf(env.Err, "  %s will be %s\n", itemID(item), item.Action)
+	}
+}
+
+func confirm(env *Env, n int) error {
+	if !isTerminal(env.In) {
+		return usageError{fmt.Errorf("%d resources would be deleted; there is no terminal to ask at: add --yes", n)}
+	}
+	fmt.Fprintf(env.Err, "delete %d resources? [y/N] ", n)
+	line, _ := bufio.NewReader(env.In).ReadString('\n')
+	if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
+		fmt.Fprintln(env.Err, "nothing was deleted")
+		return codeError(exitFailure)
+	}
+	return nil
+}

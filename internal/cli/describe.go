@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+)
+
+func newDescribeCommand(env *Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "describe KIND NAME",
+		Short: "Show one resource with all that belongs to it",
+		Example: `  weft describe port red/web-1
+  weft describe node host-1
+  weft describe vpc main -t red`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeRefs(env),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, target, err := env.client()
+			if err != nil {
+				return err
+			}
+			refs, err := parseRefs(args)
+			if err != nil {
+				return err
+			}
+			first := true
+			for _, r := range refs {
+				objects, err := fetch(cmd.Context(), c, r, false, target.Tenant)
+				if err != nil {
+					return err
+				}
+				for _, o := range objects {
+					if !first {
+						fmt.Fprintln(env.Out)
+					}
+					first = false
+					if err := describe(cmd.Context(), env, c, o); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// describe writes sections of "Name: value" lines.
+func describe(ctx context.Context, env *Env, c *client.Client, o v1.Object) error {
+	m := o.Meta()
+	t := &table{env: env}
+	t.add("Name:", m.Name)
+	t.add("Kind:", string(o.GetKind()))
+	if m.Tenant != "" {
+		t.add("Tenant:", m.Tenant)
+	}
+	t.add("Labels:", labelsOf(o))
+	t.add("Created:", fmt.Sprintf("%s (%s ago)", m.CreatedAt.Format(time.RFC3339), ageOf(m.CreatedAt)))
+	t.add("Version:", fmt.Sprintf("%s, generation %d", m.ResourceVersion, m.Generation))
+	switch o := o.(type) {
+	case *v1.Tenant:
+		q := o.Spec.Quota.Effective()
+		t.add("Number:", fmt.Sprint(o.Status.Number))
+		t.add("Quota:", fmt.Sprintf("%d VPCs, %d subnets, %d ports", q.VPCs, q.Subnets, q.Ports))
+	case *v1.Node:
+		t.add("Address:", o.Spec.Address.String())
+		t.add("Roles:", strings.Join(o.Spec.Roles, ", "))
+		t.add("Site:", dash(o.Spec.Site))
+		t.add("State:", o.Status.State)
+		t.add("Last heard:", ageOf(o.Status.LastSeen)+" ago")
+		t.add("Number:", fmt.Sprint(o.Status.Number))
+		t.add("Ports:", fmt.Sprint(o.Status.Ports))
+		t.add("Rows:", fmt.Sprint(o.Status.Rows))
+		t.add("Kernel:", dash(o.Status.Kernel))
+		t.add("Agent:", dash(o.Status.Version))
+	case *v1.VPC:
+		t.add("Prefixes:", joined(o.Spec.Prefixes))
+		t.add("VNI:", fmt.Sprint(o.Status.VNI))
+	case *v1.Subnet:
+		t.add("VPC:", o.Spec.VPC)
+		t.add("Prefixes:", joined(o.Spec.Prefixes))
+		t.add("Router:", o.Spec.Gateway.String())
+		t.add("DNS:", joined(o.Spec.DNS))
+	case *v1.Port:
+		t.add("VPC:", fmt.Sprintf("%s (VNI %d)", o.Status.VPC, o.Status.VNI))
+		t.add("Subnet:", o.Spec.Subnet)
+		t.add("Address:", joined(o.Status.Addresses))
+		t.add("MAC:", o.Status.MAC.String())
+		t.add("May be at:", strings.TrimPrefix(dash(o.Spec.Node), "-")+map[bool]string{true: "any node"}[o.Spec.Node == ""])
+		t.add("State:", o.Status.State)
+		t.add("Node:", dash(o.Status.Node))
+		t.add("Binding:", dash(o.Status.Binding))
+	}
+	if a, ok := appliedOf(o); ok {
+		text := fmt.Sprintf("on %d of %d nodes", a.Applied, a.Nodes)
+		if len(a.Waiting) > 0 {
+			text += ", waiting for " + strings.Join(a.Waiting, ", ")
+		}
+		t.add("In effect:", text)
+	}
+	if err := t.flush(env.Out); err != nil {
+		return err
+	}
+	return describeMore(ctx, env, c, o)
+}
+
+// describeMore writes what refers to a resource.
+func describeMore(ctx context.Context, env *Env, c *client.Client, o v1.Object) error {
+	var kind v1.Kind
+	tenant, keep := o.Meta().Tenant, func(v1.Object) bool { return true }
+	switch o := o.(type) {
+	case *v1.Tenant:
+		kind, tenant = v1.KindVPC, o.Name
+	case *v1.VPC:
+		kind, keep = v1.KindSubnet, func(s v1.Object) bool { return s.(*v1.Subnet).Spec.VPC == o.Name }
+	case *v1.Subnet:
+		kind, keep = v1.KindPort, func(p v1.Object) bool { return p.(*v1.Port).Spec.Subnet == o.Name }
+	case *v1.Node:
+		kind, keep = v1.KindPort, func(p v1.Object) bool { return p.(*v1.Port).Status.Node == o.Name }
+	case *v1.Port:
+		return describeHint(env, o)
+	}
+	all, _, err := c.List(ctx, kind, tenant)
+	if err != nil {
+		return err
+	}
+	t, cols := &table{env: env}, columns(kind)
+	for _, u := range all {
+		if keep(u) {
+			t.add(cells(cols, false, u)...)
+		}
+	}
+	info, _ := v1.KindByWord(string(kind))
+	if len(t.rows) == 0 {
+		_, err := fmt.Fprintf(env.Out, "\nNo %s.\n", info.Plural)
+		return err
+	}
+	t.rows = append([][]string{heads(cols, false)}, t.rows...)
+	fmt.Fprintf(env.Out, "\n%s:\n", strings.ToUpper(info.Plural[:1])+info.Plural[1:])
+	return t.flush(env.Out)
+}
+
+// describeHint says what to do about a port that is not in effect.
+func describeHint(env *Env, p *v1.Port) error {
+	hint := map[string]string{
+		"Detached": fmt.Sprintf("attach it on a node: weft attach %s/%s --netns NAME", p.Tenant, p.Name),
+		"Pending":  fmt.Sprintf("its node has it not in effect: weft describe node %s, weft status", p.Status.Node),
+		"NodeGone": fmt.Sprintf("its node's agent is not heard: weft describe node %s", p.Status.Node),
+	}[p.Status.State]
+	if hint == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(env.Out, "\nHint: %s\n", hint)
+	return err
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// getFlags are the flags of get.
+type getFlags struct {
+	all      bool
+	format   string
+	selector string
+	watch    bool
+}
+
+func newGetCommand(env *Env) *cobra.Command {
+	var f getFlags
+	cmd := &cobra.Command{
+		Use:   "get KIND[,KIND] [NAME...]",
+		Short: "List resources, or drop counters",
+		Long: `List resources of one or several kinds: ` + kindWords() + `. 'weft get drops' lists what the packet path dropped, by node,
+tenant and reason.`,
+		Example: `  weft get vpc,subnet,port -t red
+  weft get port -A -o wide
+  weft get port red/web-1 -o yaml
+  weft get port -t red --watch
+  weft get drops`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeRefs(env),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFormat(f.format, "table", "wide", "yaml", "json", "name"); err != nil {
+				return err
+			}
+			c, target, err := env.client()
+			if err != nil {
+				return err
+			}
+			if args[0] == "drops" || args[0] == "drop" {
+				return getDrops(cmd.Context(), env, c, f, target.Tenant)
+			}
+			refs, err := parseRefs(args)
+			if err != nil {
+				return err
+			}
+			if f.watch {
+				return watch(cmd.Context(), env, c, refs, f, target.Tenant)
+			}
+			return get(cmd.Context(), env, c, refs, f, target.Tenant)
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVarP(&f.all, "all-tenants", "A", false, "of all tenants")
+	fl.StringVarP(&f.format, "output", "o", "table", "table, wide, yaml, json, name")
+	fl.StringVarP(&f.selector, "selector", "l", "", "only with these labels: key=value[,key=value]")
+	fl.BoolVarP(&f.watch, "watch", "w", false, "go on with what changes")
+	return cmd
+}
+
+func get(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFlags, def string) error {
+	match, err := parseSelector(f.selector)
+	if err != nil {
+		return err
+	}
+	var kinds []v1.KindInfo
+	byKind := make(map[v1.Kind][]v1.Object)
+	for _, r := range refs {
+		objects, err := fetch(ctx, c, r, f.all, def)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(kinds, func(k v1.KindInfo) bool { return k.Kind == r.kind.Kind }) {
+			kinds = append(kinds, r.kind)
+		}
+		for _, o := range objects {
+			if match(o) {
+				byKind[r.kind.Kind] = append(byKind[r.kind.Kind], o)
+			}
+		}
+	}
+	return printObjects(env, f.format, kinds, byKind)
+}
+
+// fetch gets what a reference names.
+func fetch(ctx context.Context, c *client.Client, r ref, all bool, def string) ([]v1.Object, error) {
+	tenant := ""
+	if !all || r.name != "" {
+		var err error
+		if tenant, err = tenantOf(r, def); err != nil {
+			return nil, err
+		}
+	}
+	if r.name != "" {
+		o, err := c.Get(ctx, r.kind.Kind, tenant, r.name)
+		return []v1.Object{o}, err
+	}
+	objects, _, err := c.List(ctx, r.kind.Kind, tenant)
+	return objects, err
+}
+
+// parseSelector reads key=value[,key=value].
+func parseSelector(s string) (func(v1.Object) bool, error) {
+	want := make(map[string]string)
+	for _, part := range strings.Split(s, ",") {
+		if part == "" {
+			continue
+		}
+		k, v, ok := strings.Cut(part, "=")
+		if !ok {
+			return nil, usageError{fmt.Errorf("-l %s: %q is not key=value", s, part)}
+		}
+		want[k] = v
+	}
+	return func(o v1.Object) bool {
+		for k, v := range want {
+			if have, ok := o.Meta().Labels[k]; !ok || have != v {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// watch prints what there is, and then a line for each change, with what happened in front.
+func watch(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFlags, def string) error {
+	if len(refs) != 1 || f.format == "yaml" {
+		return usageError{fmt.Errorf("--watch follows one kind, as a table, -o wide, -o name or -o json")}
+	}
+	match, err := parseSelector(f.selector)
+	if err != nil {
+		return err
+	}
+	r := refs[0]
+	tenant := ""
+	if !f.all {
+		if tenant, err = tenantOf(r, def); err != nil {
+			return err
+		}
+	}
+	ctx, stop := withSignals(ctx)
+	defer stop()
+	objects, version, err := c.List(ctx, r.kind.Kind, tenant)
+	if err != nil {
+		return err
+	}
+	show := watchPrinter(env, r.kind.Kind, f.format)
+	for _, o := range objects {
+		if match(o) && (r.name == "" || r.name == o.Meta().Name) {
+			if err := show(v1.EventAdded, o); err != nil {
+				return err
+			}
+		}
+	}
+	for e, err := range c.Watch(ctx, r.kind.Kind, tenant, version) {
+		if err != nil {
+			return err
+		}
+		if e.Object == nil || !match(e.Object) || (r.name != "" && r.name != e.Object.Meta().Name) {
+			continue
+		}
+		if err := show(e.Type, e.Object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watchPrinter returns what prints one step; columns are wide enough for most, as later rows are not known.
+func watchPrinter(env *Env, kind v1.Kind, format string) func(v1.EventType, v1.Object) error {
+	cols, first := columns(kind), true
+	line := func(event string, cells []string) error {
+		_, err := fmt.Fprintf(env.Out, "%-9s%s\n", event, strings.TrimRight(padded(cells), " "))
+		return err
+	}
+	return func(t v1.EventType, o v1.Object) error {
+		switch format {
+		case "json":
+			return writeJSON(env, map[string]any{"type": t, "object": o})
+		case "name":
+			_, err := fmt.Fprintf(env.Out, "%-9s%s\n", t, v1.ID(o))
+			return err
+		}
+		if first {
+			first = false
+			if err := line("EVENT", heads(cols, format == "wide")); err != nil {
+				return err
+			}
+		}
+		return line(string(t), cells(cols, format == "wide", o))
+	}
+}
+
+func padded(cells []string) string {
+	var b strings.Builder
+	for _, c := range cells {
+		fmt.Fprintf(&b, "%-14s ", c)
+	}
+	return b.String()
+}
+
+func getDrops(ctx context.Context, env *Env, c *client.Client, f getFlags, tenant string) error {
+	if f.all {
+		tenant = ""
+	}
+	drops, warnings, err := c.Drops(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(env.Err, "warning:", w)
+	}
+	switch f.format {
+	case "json":
+		return writeJSON(env, map[string]any{"apiVersion": v1.APIVersion, "kind": "DropList", "items": drops})
+	case "table", "wide":
+	default:
+		return checkFormat(f.format, "table", "wide", "json")
+	}
+	t := &table{env: env}
+	head := []string{"NODE", "TENANT", "REASON", "PACKETS", "BYTES"}
+	if f.format == "wide" {
+		head = append(head, "MEANING")
+	}
+	t.add(head...)
+	for _, d := range drops {
+		row := []string{d.Node, dash(d.Tenant), d.Reason, fmt.Sprint(d.Packets), fmt.Sprint(d.Bytes)}
+		if f.format == "wide" {
+			row = append(row, d.Meaning)
+		}
+		t.add(row...)
+	}
+	return t.flush(env.Out)
+}

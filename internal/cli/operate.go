@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+	"weft/internal/cli/check"
+)
+
+func newStatusCommand(env *Env) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show how the system is", Args: cobra.NoArgs,
+		Example: "  weft status\n  weft status -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFormat(format, "table", "json", "yaml"); err != nil {
+				return err
+			}
+			c, target, err := env.client()
+			if err != nil {
+				return err
+			}
+			st, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			switch format {
+			case "json":
+				return writeJSON(env, st)
+			case "yaml":
+				text, err := toYAML(st)
+				fmt.Fprint(env.Out, text)
+				return err
+			}
+			return printStatus(env, target.Name, st)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, json, yaml")
+	return cmd
+}
+
+func printStatus(env *Env, name string, st *v1.ClusterStatus) error {
+	ready, ports, rows := 0, 0, 0
+	var away []string
+	for _, n := range st.Nodes {
+		ports += n.Status.Ports
+		rows += n.Status.Rows
+		if n.Status.Ready {
+			ready++
+		} else {
+			away = append(away, n.Name+" "+n.Status.State)
+		}
+	}
+	word := func(ok bool) string {
+		if ok {
+			return "OK"
+		}
+		return "Degraded"
+	}
+	kind := "external"
+	if st.Store.Embedded {
+		kind = "embedded"
+	}
+	fmt.Fprintf(env.Out, "CLUSTER  %s    VERSION  %s    UPTIME  %s\n", name, st.Version, (time.Duration(st.UptimeSeconds) * time.Second).String())
+	t := &table{env: env}
+	t.add("  Store", word(st.Store.Members > 0), fmt.Sprintf("etcd %s %s, %d member, read in %.1f ms, %.1f MB", st.Store.Version, kind, st.Store.Members, st.Store.LatencyMS, float64(st.Store.SizeBytes)/1e6))
+	agents := fmt.Sprintf("%d/%d ready", ready, len(st.Nodes))
+	if len(away) > 0 {
+		agents += ": " + strings.Join(away, ", ")
+	}
+	t.add("  Agents", word(ready == len(st.Nodes)), agents)
+	t.add("  Data plane", word(len(st.Warnings) == 0), fmt.Sprintf("%d ports attached, %d rows, %d packets dropped", ports, rows, st.Drops))
+	if err := t.flush(env.Out); err != nil {
+		return err
+	}
+	var counts []string
+	for _, k := range v1.Kinds() {
+		counts = append(counts, fmt.Sprintf("%s %d", k.Plural, st.Counts[k.Plural]))
+	}
+	fmt.Fprintf(env.Out, "\n  %s\n", strings.Join(counts, "   "))
+	if len(st.Warnings) > 0 {
+		fmt.Fprintf(env.Out, "\nWARNINGS (%d)\n", len(st.Warnings))
+		for _, w := range st.Warnings {
+			fmt.Fprintf(env.Out, "  %s\n", w)
+		}
+	}
+	return nil
+}
+
+func newDumpCommand(env *Env) *cobra.Command {
+	var node string
+	cmd := &cobra.Command{
+		Use: "dump [TABLE] --node NODE", Short: "Show a table of a node as the kernel has it", Args: cobra.MaximumNArgs(1),
+		Example: "  weft dump --node host-1\n  weft dump location --node host-1\n  weft dump drop --node host-2",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if node == "" {
+				return usageError{fmt.Errorf("name a node with --node; 'weft get nodes' lists them")}
+			}
+			c, _, err := env.client()
+			if err != nil {
+				return err
+			}
+			var in, out struct {
+				Function string `json:"function,omitempty"`
+				Text     string `json:"text,omitempty"`
+			}
+			in.Function = strings.Join(args, "")
+			if err := c.Ask(cmd.Context(), node, "dump", in, &out); err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(env.Out, out.Text)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&node, "node", "", "name of the node")
+	return cmd
+}
+
+// agentFlags say which agent's local socket is meant.
+type agentFlags struct{ node, socket string }
+
+func (f *agentFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.node, "node", "", "in a lab: the node; default: the agent of this machine")
+	cmd.Flags().StringVar(&f.socket, "socket", "", "path of the agent's socket; default /run/weft/agent.sock")
+}
+
+// agent returns a client of the agent. The nodes of a lab share the machine, so each has a folder of its own.
+func (f *agentFlags) agent(t client.Context) (*client.Agent, error) {
+	switch {
+	case f.socket != "":
+		return client.NewAgent(f.socket), nil
+	case f.node != "" && t.Lab == "":
+		return nil, usageError{fmt.Errorf("--node is for labs; on a node itself leave it out, or name the agent's --socket")}
+	case f.node != "":
+		return client.NewAgent(filepath.Join("/run/weft", t.Lab+"-"+f.node, "agent.sock")), nil
+	case t.Lab != "":
+		return nil, usageError{fmt.Errorf("the context is lab %s: name one of its nodes with --node, for example --node host-1", t.Lab)}
+	}
+	return client.NewAgent("/run/weft/agent.sock"), nil
+}
+
+func newAttachCommand(env *Env) *cobra.Command {
+	var f agentFlags
+	var r v1.AttachRequest
+	cmd := &cobra.Command{
+		Use:   "attach TENANT/PORT --netns NAME",
+		Short: "Attach a port of this node to a network namespace",
+		Long: `Attach a port: the node's agent claims it, makes an interface in the namespace, and returns when packets can pass. It
+can be repeated; a port that another node has is refused unless --move. Run it on the node, as root.`,
+		Example: `  weft attach red/web-1 --netns web
+  weft attach red/web-1 --netns web --device net0 --move
+  weft attach red/mine --netns mine --node host-1      # in a lab`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := env.optionalTarget()
+			if err != nil {
+				return err
+			}
+			if r.Tenant, r.Port, err = parsePort(args[0], t.Tenant); err != nil {
+				return err
+			}
+			agent, err := f.agent(t)
+			if err != nil {
+				return err
+			}
+			a, err := agent.Attach(cmd.Context(), r)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(env.Out, "%s/%s attached: %s in %s has %s, MTU %d\n", a.Tenant, a.Port, a.Device, a.NetNS, strings.Join(a.Addresses, ", "), a.MTU)
+			return err
+		},
+	}
+	f.register(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&r.NetNS, "netns", "", "network namespace: a name (ip netns list) or a path")
+	fl.StringVar(&r.Device, "device", "eth0", "name of the interface in the namespace")
+	fl.BoolVar(&r.Move, "move", false, "take the port although another node has it")
+	fl.BoolVar(&r.Static, "static", true, "give the interface its address, MTU and default route")
+	return cmd
+}
+
+func newDetachCommand(env *Env) *cobra.Command {
+	var f agentFlags
+	cmd := &cobra.Command{
+		Use: "detach TENANT/PORT", Short: "Detach a port from this node", Args: cobra.ExactArgs(1),
+		Example: "  weft detach red/web-1\n  weft detach red/mine --node host-1      # in a lab",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := env.optionalTarget()
+			if err != nil {
+				return err
+			}
+			var r v1.DetachRequest
+			if r.Tenant, r.Port, err = parsePort(args[0], t.Tenant); err != nil {
+				return err
+			}
+			agent, err := f.agent(t)
+			if err != nil {
+				return err
+			}
+			if err := agent.Detach(cmd.Context(), r); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(env.Out, "%s/%s detached\n", r.Tenant, r.Port)
+			return err
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+// optionalTarget is target for commands that work without any context.
+func (e *Env) optionalTarget() (client.Context, error) {
+	t, err := e.target()
+	if err != nil && e.context == "" {
+		return client.Context{Tenant: e.tenant}, nil
+	}
+	return t, err
+}
+
+func newCheckCommand(env *Env) *cobra.Command {
+	var only, format string
+	var cleanup bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check with real packets that what must pass passes, and nothing else",
+		Long: `Make two throw-away tenants with equal addresses on the running system, send real packets between their workloads on
+up to two hosts, and tell what arrived. Packets that must not pass have to be counted under their reason, and nobody
+may hear them. Everything is removed at the end. Exits with 1 if a case fails.`,
+		Example: `  weft check
+  weft check --test isolation
+  weft check -o json > check.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFormat(format, "table", "json"); err != nil {
+				return err
+			}
+			match, err := regexp.Compile(only)
+			if err != nil {
+				return usageError{fmt.Errorf("--test: %w", err)}
+			}
+			c, _, err := env.client()
+			if err != nil {
+				return err
+			}
+			ctx, stop := withSignals(cmd.Context())
+			defer stop()
+			if cleanup {
+				return cleanUpChecks(ctx, env, c)
+			}
+			return runCheck(ctx, env, format, check.Config{Client: c, Only: match, Progress: env.Err})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&only, "test", "", "run only the cases whose names match this regular expression")
+	f.StringVarP(&format, "output", "o", "table", "table, json")
+	f.BoolVar(&cleanup, "cleanup", false, "remove what a check that was cut short left, and check nothing")
+	return cmd
+}
+
+func runCheck(ctx context.Context, env *Env, format string, cfg check.Config) error {
+	res, err := check.Run(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if format == "json" {
+		err = writeJSON(env, res)
+	} else {
+		_, err = fmt.Fprintf(env.Out, "%d passed, %d failed in %.1fs on %s\n", res.Passed, res.Failed, res.Seconds, strings.Join(res.Nodes, ", "))
+	}
+	if err == nil && res.Failed > 0 {
+		return codeError(exitFailure)
+	}
+	return err
+}
+
+func cleanUpChecks(ctx context.Context, env *Env, c *client.Client) error {
+	removed, err := check.CleanUp(ctx, c)
+	for _, t := range removed {
+		fmt.Fprintf(env.Out, "tenant/%s deleted\n", t)
+	}
+	return err
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	v1 "weft/api/v1"
+)
+
+// column is one column of a kind's table. Order is a promise; wide ones come last.
+type column struct {
+	head string
+	wide bool
+	cell func(o v1.Object) string
+}
+
+func columns(kind v1.Kind) []column {
+	name := column{"NAME", false, func(o v1.Object) string { return o.Meta().Name }}
+	tenant := column{"TENANT", false, func(o v1.Object) string { return o.Meta().Tenant }}
+	age := column{"AGE", false, func(o v1.Object) string { return ageOf(o.Meta().CreatedAt) }}
+	labels := column{"LABELS", true, func(o v1.Object) string { return labelsOf(o) }}
+	switch kind {
+	case v1.KindTenant:
+		return []column{name, age, {"NUMBER", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Tenant).Status.Number) }}, labels}
+	case v1.KindNode:
+		return []column{
+			name,
+			{"ROLES", false, func(o v1.Object) string { return strings.Join(o.(*v1.Node).Spec.Roles, ",") }},
+			{"ADDRESS", false, func(o v1.Object) string { return o.(*v1.Node).Spec.Address.String() }},
+			{"STATE", false, func(o v1.Object) string { return o.(*v1.Node).Status.State }},
+			{"PORTS", false, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Node).Status.Ports) }},
+			age,
+			{"NUMBER", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Node).Status.Number) }},
+			{"ROWS", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Node).Status.Rows) }},
+			{"KERNEL", true, func(o v1.Object) string { return dash(o.(*v1.Node).Status.Kernel) }},
+			{"VERSION", true, func(o v1.Object) string { return dash(o.(*v1.Node).Status.Version) }}, labels,
+		}
+	case v1.KindVPC:
+		return []column{
+			name, tenant,
+			{"PREFIXES", false, func(o v1.Object) string { return joined(o.(*v1.VPC).Spec.Prefixes) }},
+			{"VNI", false, func(o v1.Object) string { return fmt.Sprint(o.(*v1.VPC).Status.VNI) }},
+			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.VPC).Status.Applied) }}, age, labels,
+		}
+	case v1.KindSubnet:
+		return []column{
+			name, tenant,
+			{"VPC", false, func(o v1.Object) string { return o.(*v1.Subnet).Spec.VPC }},
+			{"PREFIXES", false, func(o v1.Object) string { return joined(o.(*v1.Subnet).Spec.Prefixes) }},
+			{"GATEWAY", false, func(o v1.Object) string { return o.(*v1.Subnet).Spec.Gateway.String() }},
+			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.Subnet).Status.Applied) }}, age, labels,
+		}
+	}
+	return []column{
+		name, tenant,
+		{"SUBNET", false, func(o v1.Object) string { return o.(*v1.Port).Spec.Subnet }},
+		{"ADDRESS", false, func(o v1.Object) string { return joined(o.(*v1.Port).Status.Addresses) }},
+		{"NODE", false, func(o v1.Object) string { return dash(o.(*v1.Port).Status.Node) }},
+		{"STATE", false, func(o v1.Object) string { return o.(*v1.Port).Status.State }},
+		{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.Port).Status.Applied) }}, age,
+		{"MAC", true, func(o v1.Object) string { return o.(*v1.Port).Status.MAC.String() }},
+		{"VPC", true, func(o v1.Object) string { return o.(*v1.Port).Status.VPC }},
+		{"VNI", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Port).Status.VNI) }}, labels,
+	}
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func joined[T fmt.Stringer](list []T) string {
+	var out []string
+	for _, e := range list {
+		out = append(out, e.String())
+	}
+	return dash(strings.Join(out, ","))
+}
+
+func applied(a v1.Applied) string { return fmt.Sprintf("%d/%d", a.Applied, a.Nodes) }
+
+func labelsOf(o v1.Object) string {
+	var out []string
+	for _, k := range sortedKeys(o.Meta().Labels) {
+		out = append(out, k+"="+o.Meta().Labels[k])
+	}
+	return dash(strings.Join(out, ","))
+}
+
+// ageOf is the time since t in its two largest units at most.
+func ageOf(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// table collects rows and writes them with columns aligned, two spaces apart, without trailing spaces.
+type table struct {
+	env  *Env
+	rows [][]string
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) flush(w io.Writer) error {
+	var width []int
+	for _, r := range t.rows {
+		for i, c := range r {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], len(c))
+		}
+	}
+	var b strings.Builder
+	for _, r := range t.rows {
+		for i, c := range r {
+			if i == len(r)-1 {
+				b.WriteString(t.paint(c))
+				break
+			}
+			b.WriteString(t.paint(c) + strings.Repeat(" ", width[i]-len(c)+2))
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// paint colours words of state; the word itself always stays.
+func (t *table) paint(cell string) string {
+	if t.env == nil || !t.env.colors() {
+		return cell
+	}
+	switch cell {
+	case "Ready", "Attached", "OK":
+		return "\x1b[32m" + cell + "\x1b[0m"
+	case "Pending", "Syncing", "Degraded", "Never":
+		return "\x1b[33m" + cell + "\x1b[0m"
+	case "Gone", "NodeGone", "FAIL":
+		return "\x1b[31m" + cell + "\x1b[0m"
+	}
+	return cell
+}
+
+// printObjects writes resources in one of the formats of -o; with several kinds, one table each.
+func printObjects(env *Env, format string, kinds []v1.KindInfo, byKind map[v1.Kind][]v1.Object) error {
+	switch format {
+	case "name":
+		for _, k := range kinds {
+			for _, o := range byKind[k.Kind] {
+				fmt.Fprintln(env.Out, v1.ID(o))
+			}
+		}
+		return nil
+	case "json", "yaml":
+		var all []v1.Object
+		for _, k := range kinds {
+			all = append(all, byKind[k.Kind]...)
+		}
+		return printDocuments(env, format, all)
+	}
+	for i, k := range kinds {
+		if i > 0 {
+			fmt.Fprintln(env.Out)
+		}
+		t := &table{env: env}
+		cols := columns(k.Kind)
+		t.add(heads(cols, format == "wide")...)
+		for _, o := range byKind[k.Kind] {
+			t.add(cells(cols, format == "wide", o)...)
+		}
+		if err := t.flush(env.Out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func heads(cols []column, wide bool) []string {
+	var out []string
+	for _, c := range cols {
+		if wide || !c.wide {
+			out = append(out, c.head)
+		}
+	}
+	return out
+}
+
+func cells(cols []column, wide bool, o v1.Object) []string {
+	var out []string
+	for _, c := range cols {
+		if wide || !c.wide {
+			out = append(out, c.cell(o))
+		}
+	}
+	return out
+}
+
+// printDocuments writes one JSON list, or YAML documents that apply reads again.
+func printDocuments(env *Env, format string, objects []v1.Object) error {
+	if format == "json" {
+		if objects == nil {
+			objects = []v1.Object{}
+		}
+		return writeJSON(env, map[string]any{"apiVersion": v1.APIVersion, "kind": "List", "items": objects})
+	}
+	for i, o := range objects {
+		text, err := toYAML(o)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			text = "---\n" + text
+		}
+		if _, err := io.WriteString(env.Out, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// toYAML writes an object by way of JSON, so that names and forms are the API's.
+func toYAML(v any) (string, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	y, err := yaml.JSONToYAML(data)
+	return string(y), err
+}
+
+func checkFormat(format string, formats ...string) error {
+	for _, f := range formats {
+		if format == f {
+			return nil
+		}
+	}
+	return usageError{fmt.Errorf("-o %s is not possible here; use one of %s", format, strings.Join(formats, ", "))}
+}
