@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"weft/client"
+	v1 "weft/api/v1"
 	"weft/lab"
 )
 
@@ -33,7 +33,22 @@ Commands that need a lab take the one of the current context, or the only one th
 	}
 	cmd.AddCommand(newLabUpCommand(env), newLabDownCommand(env), newLabListCommand(env), newLabStatusCommand(env),
 		newLabExecCommand(env), newLabGraphCommand(env), newLabPcapCommand(env))
+	for _, c := range cmd.Commands() {
+		run := c.RunE
+		c.RunE = func(cmd *cobra.Command, args []string) error { return labError(run(cmd, args)) }
+	}
 	return cmd
+}
+
+// labError gives errors of the lab the code that decides the exit code.
+func labError(err error) error {
+	switch {
+	case errors.Is(err, lab.ErrUnknown), errors.Is(err, lab.ErrTarget):
+		return &v1.Error{Code: v1.CodeNotFound, Message: err.Error()}
+	case errors.Is(err, lab.ErrExists), errors.Is(err, lab.ErrBusy):
+		return &v1.Error{Code: v1.CodeConflict, Message: err.Error()}
+	}
+	return err
 }
 
 func newLabUpCommand(env *Env) *cobra.Command {
@@ -90,7 +105,7 @@ moment, and may be repeated.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if all {
 				if len(args) > 0 || name != "" {
-					return errors.New("--all removes every lab: name none beside it")
+					return usageError{errors.New("--all removes every lab: name none beside it")}
 				}
 				n, err := lab.DownAll(env.Err)
 				if err == nil && n == 0 {
@@ -101,7 +116,7 @@ moment, and may be repeated.`,
 			if len(args) > 0 {
 				name = args[0]
 			}
-			name, err := labName(name)
+			name, err := labName(env, name)
 			if err != nil {
 				return err
 			}
@@ -159,7 +174,7 @@ func newLabStatusCommand(env *Env) *cobra.Command {
   weft lab status --name dc2 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := openLab(name)
+			l, err := openLab(env, name)
 			if err != nil {
 				return err
 			}
@@ -203,30 +218,28 @@ func printLabStatus(env *Env, s *lab.Status) error {
 	return w.Flush()
 }
 
-// labName finds the lab that is meant: the one named, the current context's, or the only one.
-func labName(name string) (string, error) {
+// labName finds the lab that is meant: the one named, the context's, or the only one.
+func labName(env *Env, name string) (string, error) {
 	if name != "" {
 		return name, nil
 	}
-	if contexts, err := client.LoadContexts(); err == nil {
-		if x, err := contexts.Get(""); err == nil && x.Lab != "" {
-			return x.Lab, nil
-		}
+	if x, err := env.target(); err == nil && x.Lab != "" {
+		return x.Lab, nil
 	}
 	labs, err := lab.List()
 	switch {
 	case err != nil:
 		return "", err
 	case len(labs) == 0:
-		return "", errors.New("there is no lab; 'weft lab up' makes one")
+		return "", fmt.Errorf("%w: there is none; 'weft lab up' makes one", lab.ErrUnknown)
 	case len(labs) > 1:
-		return "", errors.New("there are several labs ('weft lab list'): say which with --name")
+		return "", usageError{errors.New("there are several labs ('weft lab list'): say which with --name")}
 	}
 	return labs[0].Name, nil
 }
 
-func openLab(name string) (*lab.Lab, error) {
-	name, err := labName(name)
+func openLab(env *Env, name string) (*lab.Lab, error) {
+	name, err := labName(env, name)
 	if err != nil {
 		return nil, err
 	}
@@ -235,19 +248,15 @@ func openLab(name string) (*lab.Lab, error) {
 
 // labFlag adds the flag that names the lab.
 func labFlag(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVar(name, "name", "", "name of the lab")
+	cmd.Flags().StringVar(name, "name", "", "name of the lab; default: the context's, or the only one")
 	_ = cmd.RegisterFlagCompletionFunc("name", completeLabs) // fails only for a flag that is not there
 }
 
 func outputFlag(cmd *cobra.Command, output *string) {
 	cmd.Flags().StringVarP(output, "output", "o", "", "json, or a table if not given")
-	inner := cmd.PreRunE
-	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if *output != "" && *output != "json" {
-			return fmt.Errorf("%q is not a way to write the answer: use -o json, or nothing for a table", *output)
-		}
-		if inner != nil {
-			return inner(cmd, args)
+			return usageError{fmt.Errorf("%q is not a way to write the answer: use -o json, or nothing for a table", *output)}
 		}
 		return nil
 	}
@@ -272,13 +281,15 @@ func completeLabs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDi
 }
 
 // completeTargets offers the lab's nodes and workloads for the first argument.
-func completeTargets(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	name, _ := cmd.Flags().GetString("name")
-	l, err := openLab(name)
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveDefault
+func completeTargets(env *Env) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		name, _ := cmd.Flags().GetString("name") // "" if there is no such flag
+		l, err := openLab(env, name)
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return l.Targets(), cobra.ShellCompDirectiveNoFileComp
 	}
-	return l.Targets(), cobra.ShellCompDirectiveNoFileComp
 }
 
 // withSignals ends with SIGINT and SIGTERM too.

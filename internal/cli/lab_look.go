@@ -13,12 +13,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"weft/lab"
 )
 
-func newLabExecCommand(*Env) *cobra.Command {
+func newLabExecCommand(env *Env) *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:   "exec NODE|TENANT/PORT -- COMMAND [ARGUMENT...]",
@@ -29,16 +28,16 @@ command's own.`,
   weft lab exec host-1 -- ip route
   weft lab exec blue/web-1 -- bash`,
 		Args:              cobra.MinimumNArgs(2),
-		ValidArgsFunction: completeTargets,
+		ValidArgsFunction: completeTargets(env),
 		RunE: func(_ *cobra.Command, args []string) error {
 			command := args[1:]
 			if command[0] == "--" {
 				command = command[1:]
 			}
 			if len(command) == 0 || strings.HasPrefix(command[0], "-") {
-				return errors.New("no command is named: weft lab exec [--name LAB] NODE|TENANT/PORT -- COMMAND")
+				return usageError{errors.New("no command is named: weft lab exec [--name LAB] NODE|TENANT/PORT -- COMMAND")}
 			}
-			l, err := openLab(name)
+			l, err := openLab(env, name)
 			if err != nil {
 				return err
 			}
@@ -60,7 +59,7 @@ func newLabGraphCommand(env *Env) *cobra.Command {
   weft lab graph -o mermaid`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			l, err := openLab(name)
+			l, err := openLab(env, name)
 			if err != nil {
 				return err
 			}
@@ -88,9 +87,9 @@ the workload to see all of what it sends and receives.`,
   weft lab pcap host-1:tor-1 -w - | tcpdump -nr -
   weft lab pcap edge-1 -w edge.pcap --count 100`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeTargets,
+		ValidArgsFunction: completeTargets(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := openLab(name)
+			l, err := openLab(env, name)
 			if err != nil {
 				return err
 			}
@@ -126,8 +125,8 @@ the workload to see all of what it sends and receives.`,
 // captureFile opens where a capture goes. To standard output, each packet goes at once, for a reader in a pipe.
 func captureFile(env *Env, file string) (io.Writer, func() error, error) {
 	if file == "-" {
-		if f, ok := env.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-			return nil, nil, errors.New("a capture is not for a terminal: write it to a file with -w, or pipe it to a program such as 'tcpdump -nr -'")
+		if isTerminal(env.Out) {
+			return nil, nil, usageError{errors.New("a capture is not for a terminal: write it to a file with -w, or pipe it to a program such as 'tcpdump -nr -'")}
 		}
 		return env.Out, func() error { return nil }, nil
 	}
