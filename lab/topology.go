@@ -116,7 +116,10 @@ func DecodeTopology(data []byte) (*Topology, error) {
 	if t.MTU == 0 {
 		t.MTU = 1500
 	}
-	return t, errors.Join(t.checkPrefixes(), t.checkNodes(), t.checkWorkloads())
+	if err := errors.Join(t.checkPrefixes(), t.checkNodes(), t.checkWorkloads()); err != nil {
+		return nil, err
+	}
+	return t, t.checkRoom()
 }
 
 func (t *Topology) checkPrefixes() error {
@@ -172,6 +175,28 @@ func (t *Topology) checkNodes() error {
 		errs = append(errs, fmt.Errorf("nodes: there are %d; at most %d fit", len(t.Nodes), nodesMost))
 	}
 	return errors.Join(errs...)
+}
+
+// checkRoom sees that the prefixes are apart and have an address for every loopback and for both ends of every link.
+func (t *Topology) checkRoom() error {
+	if t.Underlay.Overlaps(t.Loopbacks) || t.Underlay.Overlaps(t.Outside) || t.Loopbacks.Overlaps(t.Outside) {
+		return errors.New("underlay, loopbacks and outside: the prefixes overlap")
+	}
+	inside, outside := 0, 0
+	for _, n := range t.Nodes {
+		if n.Role == RoleClient {
+			outside += 2 * len(n.Uplinks)
+		} else {
+			inside += 2 * len(n.Uplinks)
+		}
+	}
+	if size := 1 << (32 - t.Underlay.Bits()); inside > size {
+		return fmt.Errorf("underlay: %s has %d addresses, the links need %d", t.Underlay, size, inside)
+	}
+	if size := 1 << (32 - t.Outside.Bits()); outside+len(t.Nodes) >= size {
+		return fmt.Errorf("outside: %s has %d addresses, clients and their links need more", t.Outside, size)
+	}
+	return nil
 }
 
 func (t *Topology) checkWorkloads() error {
