@@ -14,6 +14,7 @@ import (
 	v1 "weft/api/v1"
 	"weft/internal/node/kernel"
 	"weft/internal/node/probe"
+	"weft/internal/node/reconcile"
 	"weft/internal/southbound"
 )
 
@@ -103,9 +104,9 @@ func (a *Agent) dump(ctx context.Context, function string) (string, error) {
 	tables := map[string]func(context.Context) ([]string, error){
 		"rows":        a.dumpRows,
 		"attachments": a.dumpAttachments,
-		"port":        func(context.Context) ([]string, error) { return lines(a.path.Ports().All()) },
-		"location":    func(context.Context) ([]string, error) { return lines(a.path.Locations().All()) },
-		"sender":      func(context.Context) ([]string, error) { return lines(a.path.Senders().All()) },
+		"port":        func(context.Context) ([]string, error) { return lines(a.path.Ports())(portLine) },
+		"location":    func(context.Context) ([]string, error) { return lines(a.path.Locations())(locationLine) },
+		"sender":      func(context.Context) ([]string, error) { return lines(a.path.Senders())(senderLine) },
 		"drop":        a.dumpDrops,
 		"pass":        a.dumpPasses,
 	}
@@ -128,13 +129,36 @@ func (a *Agent) dump(ctx context.Context, function string) (string, error) {
 	return strings.Join(append(out, ""), "\n"), nil
 }
 
-// lines writes each entry of a kernel table as "key value".
-func lines[K comparable, V any](table map[K]V, err error) ([]string, error) {
-	var out []string
-	for k, v := range table {
-		out = append(out, fmt.Sprintf("%v %v", k, v))
+// lines reads a kernel table and writes a line for each entry.
+func lines[K, V comparable](table reconcile.Target[K, V]) func(line func(K, V) string) ([]string, error) {
+	return func(line func(K, V) string) ([]string, error) {
+		all, err := table.All()
+		var out []string
+		for k, v := range all {
+			out = append(out, line(k, v))
+		}
+		return out, err
 	}
-	return out, err
+}
+
+func portLine(k kernel.PortKey, v kernel.Port) string {
+	return fmt.Sprintf("ifindex=%d vni=%d tenant=%d subnet=%d mtu=%d address=%s mac=%s",
+		k.IfIndex, v.VNI, v.Tenant, v.Subnet, v.MTU, v.Addr4, southbound.MAC(v.MAC))
+}
+
+func locationLine(k kernel.LocationKey, v kernel.Location) string {
+	s := fmt.Sprintf("vni=%d address=%s kind=%s subnet=%d mac=%s", k.VNI, k.Addr, v.Kind, v.Subnet, southbound.MAC(v.MAC))
+	switch v.Kind {
+	case kernel.LocationRemote:
+		s += fmt.Sprintf(" node=%d tunnel=%s", v.Node, v.Tunnel)
+	case kernel.LocationPeer, kernel.LocationDevice:
+		s += fmt.Sprintf(" node=%d ifindex=%d", v.Node, v.IfIndex)
+	}
+	return s
+}
+
+func senderLine(k kernel.SenderKey, v kernel.Sender) string {
+	return fmt.Sprintf("vni=%d address=%s tenant=%d node=%d", k.VNI, k.Addr, v.Tenant, v.Node)
 }
 
 func (a *Agent) dumpRows(context.Context) ([]string, error) {
