@@ -14,24 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"weft/internal/base/privtest"
 	"weft/internal/netns"
 )
-
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("this test needs root")
-	}
-	t.Skip("needs root: run with sudo")
-}
 
 // testLab brings up an underlay that is gone after the test.
 func testLab(t *testing.T, name string) *Lab {
 	t.Helper()
-	requireRoot(t)
+	privtest.Require(t)
 	t.Setenv("WEFT_CONFIG", t.TempDir()+"/config.yaml")
 	var progress bytes.Buffer
 	t.Cleanup(func() {
@@ -209,5 +199,23 @@ func TestDownAfterALostAndADamagedFile(t *testing.T) {
 			t.Error(err)
 		}
 		assertNothingOf(t, name)
+	}
+}
+
+func TestFailedUpSaysWhatAndCanBeTakenDown(t *testing.T) {
+	privtest.Require(t)
+	t.Setenv("WEFT_CONFIG", t.TempDir()+"/config.yaml")
+	t.Cleanup(func() { assertNothingOf(t, "failing") })
+	program := t.TempDir() + "/program"
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho the disk is on fire >&2; exit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Up(t.Context(), UpConfig{Name: "failing", Topology: defaultTopology(t), Binary: program})
+	var failed *FailedUp
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "the disk is on fire") || !strings.Contains(err.Error(), "weft lab down failing") {
+		t.Errorf("up: %v", err)
+	}
+	if err := Down("failing", nil); err != nil {
+		t.Error(err)
 	}
 }

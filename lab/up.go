@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -176,12 +177,20 @@ func (u *bringUp) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// openAPI opens the API's socket in the machine's own namespace, so that CLI and browser need no way into the lab.
+// openAPI opens the API's socket in the machine's own namespace, so that CLI and browser need no way into the lab. It leaves
+// alone the port of another lab, whose server may just be away.
 func (u *bringUp) openAPI() error {
-	var err error
+	labs, err := List()
+	if err != nil {
+		return err
+	}
 	for port := apiPort; port < apiPort+apiPortsMost; port++ {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if slices.ContainsFunc(labs, func(l *Lab) bool { return l.API == address }) {
+			continue
+		}
 		var l net.Listener
-		l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		l, err = net.Listen("tcp", address)
 		if err != nil {
 			continue
 		}

@@ -14,23 +14,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("this test needs root")
-	}
-	t.Skip("needs root: run with sudo")
-}
+	"weft/internal/base/privtest"
+)
 
 // testNS makes a namespace that is gone after the test.
 func testNS(t *testing.T, suffix string) string {
 	t.Helper()
-	requireRoot(t)
+	privtest.Require(t)
 	name := fmt.Sprintf("wefttest%d-%s", os.Getpid(), suffix)
 	t.Cleanup(func() {
 		if err := Delete(name); err != nil {

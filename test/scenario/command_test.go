@@ -38,7 +38,7 @@ var words = map[string]command{
 	"drops":    drops,      // drops NODE reason=R [tenant=T] [atleast=N]
 	"isolated": isolated,   // isolated TENANT...: none reaches another's
 	"vni":      vni,        // vni TENANT/VPC VARIABLE
-	"nowhere":  nowhere,    // nowhere VNI: no node has a row or an entry of it
+	"nowhere":  nowhere,    // nowhere VNI [NODE]: no node (or not this one) has a row or an entry of it
 	"located":  located,    // located TENANT/PORT NODE: status and attachment agree
 	"dump":     dump,       // dump NODE TABLE: to standard output
 	"on":       on,         // on NODE|TENANT/PORT COMMAND...: output to standard output
@@ -231,10 +231,10 @@ func vni(s *story, ts *testscript.TestScript, args []string) error {
 }
 
 func nowhere(s *story, _ *testscript.TestScript, args []string) error {
-	if len(args) != 1 || args[0] == "" {
-		return fmt.Errorf("%w: nowhere VNI", errUsage)
+	if len(args) == 0 || len(args) > 2 || args[0] == "" {
+		return fmt.Errorf("%w: nowhere VNI [NODE]", errUsage)
 	}
-	return s.nowhere(args[0])
+	return s.nowhere(args[0], append(args, "")[1])
 }
 
 func located(s *story, _ *testscript.TestScript, args []string) error {

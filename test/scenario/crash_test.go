@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"weft/internal/base/privtest"
 	"weft/lab"
 )
 
 func TestDownLeavesNothingAfterUpWasKilled(t *testing.T) {
-	requireRoot(t)
+	privtest.Require(t)
 	for _, after := range []time.Duration{5, 15, 30, 60, 120, 250, 400, 2000} {
 		after *= time.Millisecond
 		t.Run(after.String(), func(t *testing.T) {
@@ -45,7 +46,7 @@ func TestDownLeavesNothingAfterUpWasKilled(t *testing.T) {
 }
 
 func TestTwoLabsSideBySide(t *testing.T) {
-	requireRoot(t)
+	privtest.Require(t)
 	stories := []*story{{lab: "storyone"}, {lab: "storytwo"}}
 	for _, s := range stories {
 		s.dir = t.TempDir()

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"weft/internal/base/privtest"
 )
 
 // helperVariable makes this program a helper inside a workload instead of a test.
@@ -73,19 +75,8 @@ func leftovers(names ...string) []string {
 	return left
 }
 
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("this test needs root")
-	}
-	t.Skip("needs root: run with sudo")
-}
-
 func TestScenario(t *testing.T) {
-	requireRoot(t)
+	privtest.Require(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {

@@ -215,11 +215,11 @@ func (s *story) allAddresses() ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-// nowhere checks that no node has anything of a VNI, in rows or in tables of the packet path.
-func (s *story) nowhere(vni string) error {
+// nowhere checks that no node, or not the one named, has anything of a VNI, in rows or in tables of the packet path.
+func (s *story) nowhere(vni, node string) error {
 	var errs []error
 	for _, n := range s.l.Topology.Nodes {
-		if !n.Role.HasAgent() {
+		if !n.Role.HasAgent() || node != "" && n.Name != node {
 			continue
 		}
 		for _, table := range []string{"rows", "port", "location", "sender"} {
