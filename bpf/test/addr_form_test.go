@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"weft/internal/base/privtest"
 	"weft/internal/node/kernel"
 )
 
@@ -67,7 +68,7 @@ func TestAddressFormFindsEverything(t *testing.T) {
 
 func loadAddrFormFilled(t testing.TB) *addrFormObjects {
 	t.Helper()
-	requireRoot(t)
+	privtest.Require(t)
 	var objects addrFormObjects
 	if err := loadAddrFormObjects(&objects, nil); err != nil {
 		t.Fatal(err)

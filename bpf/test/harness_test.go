@@ -5,12 +5,12 @@ package test
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"weft/internal/base/privtest"
 	"weft/internal/node/kernel"
 )
 
@@ -34,17 +34,6 @@ var (
 	thisTunnel = netip.MustParseAddr("198.19.0.3")
 )
 
-func requireRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("this test needs root")
-	}
-	t.Skip("needs root: run with sudo")
-}
-
 func loadSpec(t testing.TB) *ebpf.CollectionSpec {
 	t.Helper()
 	spec, err := kernel.LoadSpec()
@@ -61,7 +50,7 @@ type rig struct {
 
 func newRig(t testing.TB, failing ...asm.BuiltinFunc) *rig {
 	t.Helper()
-	requireRoot(t)
+	privtest.Require(t)
 	spec := loadSpec(t)
 	for name, value := range map[string]any{
 		"config_tunnel":     thisTunnel.As16(),

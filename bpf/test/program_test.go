@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/gopacket/gopacket/layers"
 
+	"weft/internal/base/privtest"
 	"weft/internal/node/kernel"
 )
 
@@ -32,7 +33,7 @@ func TestBadPacketsAreDroppedWithReason(t *testing.T) {
 }
 
 func TestEveryReasonHasAPacket(t *testing.T) {
-	requireRoot(t)
+	privtest.Require(t)
 	seen := map[kernel.DropReason]bool{
 		kernel.DropPortUnknown: true, // TestEmptyMapsDropEverything
 		kernel.DropEncap:       true, // TestFailingHelpersDrop
@@ -229,7 +230,7 @@ func TestPacketOfMTUPasses(t *testing.T) {
 
 // The verifier walks fewer instructions than this; whoever needs more says so here.
 func TestInstructionBudget(t *testing.T) {
-	requireRoot(t)
+	privtest.Require(t)
 	spec := loadSpec(t)
 	coll, err := ebpf.NewCollection(spec)
 	if err != nil {

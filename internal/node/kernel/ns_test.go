@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"weft/internal/base/privtest"
 )
 
 // testNS is a network namespace of the test's own, and a thread that lives in it.
@@ -23,7 +25,7 @@ type testNS struct {
 
 func newNS(t *testing.T) *testNS {
 	t.Helper()
-	requireRoot(t)
+	privtest.Require(t)
 	ns := &testNS{work: make(chan func()), done: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
@@ -53,21 +55,10 @@ func (ns *testNS) do(t *testing.T, f func() error) {
 	}
 }
 
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("REQUIRE_PRIVILEGED") == "1" {
-		t.Fatal("this test needs root")
-	}
-	t.Skip("needs root: run with sudo")
-}
-
 // testPins is a folder for pins that is gone after the test.
 func testPins(t *testing.T, node string) string {
 	t.Helper()
-	requireRoot(t)
+	privtest.Require(t)
 	name := strings.NewReplacer("/", "_", ".", "_").Replace(t.Name())
 	dir := filepath.Join(bpffsRoot, "weft-test", fmt.Sprintf("%s-%s-%d", name, node, os.Getpid()))
 	t.Cleanup(func() {

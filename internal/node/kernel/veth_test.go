@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"weft/internal/base/privtest"
 )
 
 var testVeth = Veth{HostName: "wp00000001", PeerName: "eth0", MAC: [6]byte{2, 0, 0, 0, 1, 4}, MTU: 1450, Alias: "weft red/web-1"}
@@ -124,7 +126,7 @@ func TestPeerIsConfiguredOnce(t *testing.T) {
 }
 
 func TestUnknownNamespaceIsAnError(t *testing.T) {
-	requireRoot(t)
+	privtest.Require(t)
 	if _, err := CreateVeth(Veth{NetNS: "weft-test-nowhere"}); err == nil {
 		t.Error("made a veth into a namespace that does not exist")
 	}
