@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+# The only commands one must know; "make help" lists them. What needs root says so.
+
+SHELL   := /bin/bash
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+PRIVILEGED := ./bpf/test ./internal/node/kernel ./internal/netns ./lab
+# Everything else that has tests; those with goroutines of their own run under the race detector.
+RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/apiserver ./internal/store ./client
+UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile
+DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping
+C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/*.c)
+TOOL    := cd tools && GOFLAGS=-mod=mod go run
+# timed NAME COMMAND: runs a part of the tests and says how long it took.
+timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"
+
+.PHONY: help build generate fmt lint test test-form test-unit test-root scenario soak lab demo fuzz deps clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/weft
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft ./cmd/weft
+
+generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAPI (needs make deps)
+	go generate ./internal/node/kernel ./bpf/test
+	cd internal/southbound/pb && PATH=$(CURDIR)/bin/tools:$$PATH protoc --go_out=. --go_opt=paths=source_relative \
+		--go-grpc_out=. --go-grpc_opt=paths=source_relative southbound.proto
+	go test ./internal/apiserver -run TestOpenAPIIsFresh -update
+
+bin/tools: tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(CURDIR)/bin/tools go install tool
+	@touch bin/tools
+
+fmt: bin/tools ## format Go and C
+	bin/tools/gofumpt -w $$(git ls-files '*.go' | grep -v -e '\.pb\.go$$' -e _bpfel)
+	clang-format-19 -i $(C_FILES)
+
+lint: bin/tools ## check form: formatting, vet, linters, vulnerabilities known
+	@test -z "$$(bin/tools/gofumpt -l $$(git ls-files '*.go' | grep -v -e '\.pb\.go$$' -e _bpfel) | tee /dev/stderr)"
+	clang-format-19 --dry-run -Werror $(C_FILES)
+	bin/tools/golangci-lint run ./...
+
+test: deps test-form test-unit test-root scenario ## all tests, as CI runs them (as root; installs what it needs)
+	@echo "== all parts passed"
+
+test-form: bin/tools
+	$(call timed,form,$(MAKE) --no-print-directory lint)
+	$(call timed,generated files are fresh,$(MAKE) --no-print-directory generate && git diff --exit-code -- internal/node/kernel bpf/test internal/southbound/pb docs/api)
+
+test-unit: ## tests that need no root
+	$(call timed,unit,go test -shuffle=on $(UNIT))
+	$(call timed,unit with race detector,go test -race -shuffle=on $(RACE))
+
+test-root: ## tests on this kernel: programs, drivers, namespaces (as root)
+	$(call timed,root,REQUIRE_PRIVILEGED=1 go test -shuffle=on $(PRIVILEGED))
+
+scenario: build ## stories on the lab (as root); RUN=name for one
+	$(call timed,scenario,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test $(if $(RUN),-run '/$(RUN)' -v) ./test/scenario)
+
+soak: build ## the stories again and again; COUNT=20 (as root)
+	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=$(or $(COUNT),20) -timeout 2h ./test/scenario
+
+lab: build ## bring the lab up (as root)
+	bin/weft lab up
+
+demo: ## build, bring a data centre up, show that it works, leave it running (as root)
+	@tools/demo
+
+fuzz: ## fuzz each decoder of bytes from outside; TIME=60s
+	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeJSON -fuzztime $(or $(TIME),60s)
+	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeYAML -fuzztime $(or $(TIME),60s)
+
+deps: ## install the Debian packages that tests and generate need (as root)
+	@missing=""; for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ $$(id -u) != 0 ]; then echo "missing:$$missing; as root: apt-get install$$missing" >&2; exit 1; fi; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+clean: ## remove what was built
+	rm -rf bin
