@@ -15,7 +15,7 @@ import (
 )
 
 func TestCaptureIsAPcapOfWhatPassed(t *testing.T) {
-	l := testLab(t, "capture")
+	l := testLab(t, labFor("cap"))
 	p := makePlan(l.Topology)
 	from, to := p.node("host-1").loopback, p.node("host-2").loopback
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

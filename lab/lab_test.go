@@ -18,6 +18,9 @@ import (
 	"weft/internal/netns"
 )
 
+// labFor makes a name of this run, so that another one at the same time is not in the way.
+func labFor(name string) string { return fmt.Sprintf("%sx%d", name, os.Getpid()) }
+
 // testLab brings up an underlay that is gone after the test.
 func testLab(t *testing.T, name string) *Lab {
 	t.Helper()
@@ -88,7 +91,7 @@ func reply(t *testing.T, from, to string, local, address netip.Addr) error {
 }
 
 func TestUnderlayReachesEveryLoopbackWithEitherToRDead(t *testing.T) {
-	l := testLab(t, "underlay")
+	l := testLab(t, labFor("und"))
 	p := makePlan(l.Topology)
 	everyPair := func(state string, down string) {
 		for _, a := range p.nodes {
@@ -136,19 +139,19 @@ func TestUnderlayReachesEveryLoopbackWithEitherToRDead(t *testing.T) {
 }
 
 func TestTwoLabsSideBySideAndTheirNames(t *testing.T) {
-	testLab(t, "one")
-	testLab(t, "two")
-	if _, err := Up(t.Context(), UpConfig{Name: "one", Topology: defaultTopology(t), UnderlayOnly: true}); !errors.Is(err, ErrExists) {
+	testLab(t, labFor("one"))
+	testLab(t, labFor("two"))
+	if _, err := Up(t.Context(), UpConfig{Name: labFor("one"), Topology: defaultTopology(t), UnderlayOnly: true}); !errors.Is(err, ErrExists) {
 		t.Errorf("second up: %v", err)
 	}
-	if err := Down("one", nil); err != nil {
+	if err := Down(labFor("one"), nil); err != nil {
 		t.Fatal(err)
 	}
-	assertNothingOf(t, "one")
-	if !netns.Exists("two-tor-1") {
+	assertNothingOf(t, labFor("one"))
+	if !netns.Exists(labFor("two") + "-tor-1") {
 		t.Error("down of one lab took the other's")
 	}
-	if err := Down("one", nil); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "two") {
+	if err := Down(labFor("one"), nil); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), labFor("two")) {
 		t.Errorf("second down: %v", err)
 	}
 	for _, name := range []string{"", "a-b", "../x", "A", "averyverylongname"} {
@@ -159,7 +162,7 @@ func TestTwoLabsSideBySideAndTheirNames(t *testing.T) {
 }
 
 func TestDownEndsWhatRunsInTheLabAndNothingElse(t *testing.T) {
-	l := testLab(t, "ending")
+	l := testLab(t, labFor("end"))
 	other := exec.Command("sleep", "60")
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
@@ -174,7 +177,7 @@ func TestDownEndsWhatRunsInTheLabAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { _ = stray.Wait() }()
-	if err := Down("ending", nil); err != nil {
+	if err := Down(labFor("end"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if startTime(stray.Process.Pid) != 0 || l.Processes[0].Alive() {
@@ -190,7 +193,7 @@ func TestDownAfterALostAndADamagedFile(t *testing.T) {
 		func(path string) error { return os.WriteFile(path, []byte("{"), 0o600) },
 		os.Remove,
 	} {
-		name := fmt.Sprintf("damaged%d", i)
+		name := labFor(fmt.Sprintf("dam%d", i))
 		l := testLab(t, name)
 		if err := damage(l.Dir() + "/lab.json"); err != nil {
 			t.Fatal(err)
@@ -205,17 +208,17 @@ func TestDownAfterALostAndADamagedFile(t *testing.T) {
 func TestFailedUpSaysWhatAndCanBeTakenDown(t *testing.T) {
 	privtest.Require(t)
 	t.Setenv("WEFT_CONFIG", t.TempDir()+"/config.yaml")
-	t.Cleanup(func() { assertNothingOf(t, "failing") })
+	t.Cleanup(func() { assertNothingOf(t, labFor("fail")) })
 	program := t.TempDir() + "/program"
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho the disk is on fire >&2; exit 1\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Up(t.Context(), UpConfig{Name: "failing", Topology: defaultTopology(t), Binary: program})
+	_, err := Up(t.Context(), UpConfig{Name: labFor("fail"), Topology: defaultTopology(t), Binary: program})
 	var failed *FailedUp
-	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "the disk is on fire") || !strings.Contains(err.Error(), "weft lab down failing") {
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "the disk is on fire") || !strings.Contains(err.Error(), "weft lab down "+labFor("fail")) {
 		t.Errorf("up: %v", err)
 	}
-	if err := Down("failing", nil); err != nil {
+	if err := Down(labFor("fail"), nil); err != nil {
 		t.Error(err)
 	}
 }

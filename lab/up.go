@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -110,7 +111,7 @@ func (e *nodeError) Unwrap() error { return e.err }
 // claim makes the lab's folder and locks it; before this nothing exists, after it Down finds all.
 func (u *bringUp) claim() (unlock func(), err error) {
 	dir := u.lab.Dir()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("bring up lab: %w", err)
 	}
 	if unlock, err = lock(dir); err != nil {
@@ -121,6 +122,16 @@ func (u *bringUp) claim() (unlock func(), err error) {
 		return nil, err
 	}
 	return unlock, nil
+}
+
+// makeDir makes a folder and those above it, again if the last of the other labs just took one of them away.
+func makeDir(dir string) (err error) {
+	for range 10 {
+		if err = os.MkdirAll(dir, 0o700); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
 }
 
 // refuseOld refuses to go over a lab that is there.
@@ -223,7 +234,7 @@ func (u *bringUp) underlay(p *plan) error {
 func (u *bringUp) startServer(ctx context.Context, p *plan) error {
 	n := p.server()
 	state := u.lab.stateDir(n.Name)
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	if err := makeDir(state); err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
 	// LISTEN_PID cannot be known before the process is; the server takes the socket without it.
@@ -263,6 +274,9 @@ func (u *bringUp) startAgents(ctx context.Context, p *plan) error {
 	for _, n := range p.nodes {
 		if !n.Role.HasAgent() {
 			continue
+		}
+		if err := makeDir(u.lab.runDir(n.Name)); err != nil {
+			return fmt.Errorf("start agents: %w", err)
 		}
 		err := u.lab.start(n.Name, nil, nil, u.Binary, "agent", "--node", n.Name, "--roles", string(n.Role),
 			"--server", netip.AddrPortFrom(server.loopback, southboundPort).String(),

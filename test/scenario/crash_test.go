@@ -18,11 +18,11 @@ import (
 
 func TestDownLeavesNothingAfterUpWasKilled(t *testing.T) {
 	privtest.Require(t)
-	for _, after := range []time.Duration{5, 15, 30, 60, 120, 250, 400, 2000} {
+	for i, after := range []time.Duration{5, 15, 30, 60, 120, 250, 400, 2000} {
 		after *= time.Millisecond
 		t.Run(after.String(), func(t *testing.T) {
 			t.Parallel()
-			name := fmt.Sprintf("crash%d", after/time.Millisecond)
+			name := fmt.Sprintf("c%d%s", i, run)
 			s := &story{lab: name}
 			cmd := s.helper("up", name)
 			cmd.Env = append(cmd.Env, "WEFT_BIN="+program)
@@ -47,7 +47,7 @@ func TestDownLeavesNothingAfterUpWasKilled(t *testing.T) {
 
 func TestTwoLabsSideBySide(t *testing.T) {
 	privtest.Require(t)
-	stories := []*story{{lab: "storyone"}, {lab: "storytwo"}}
+	stories := []*story{{lab: "one" + run}, {lab: "two" + run}}
 	for _, s := range stories {
 		s.dir = t.TempDir()
 		t.Cleanup(func() {

@@ -18,6 +18,9 @@ import (
 // helperVariable makes this program a helper inside a workload instead of a test.
 const helperVariable = "WEFT_SCENARIO_HELPER"
 
+// run ends the names of all labs of this run, so that others at the same time are not in the way.
+var run = fmt.Sprintf("x%d", os.Getpid())
+
 // program is the program that the labs run: WEFT_BIN, or built once.
 var program string
 
@@ -49,25 +52,28 @@ func runTests(m *testing.M) int {
 		}
 	}
 	code := m.Run()
-	for _, left := range leftovers("story", "crash") {
+	for _, left := range leftovers(run) {
 		fmt.Fprintln(os.Stderr, "left behind:", left)
 		code = 1
 	}
 	return code
 }
 
-// leftovers finds what labs whose names begin so should have taken with them.
-func leftovers(names ...string) []string {
+// leftovers finds what labs whose names end so should have taken with them.
+func leftovers(end string) []string {
 	var left []string
-	for _, n := range names {
-		for _, pattern := range []string{"/run/netns/%s*-*", "/sys/fs/bpf/weft/%s*-*", "/run/weft/%s*-*", "/var/lib/weft/lab/%s*"} {
-			found, _ := filepath.Glob(fmt.Sprintf(pattern, n)) // the pattern is well-formed
-			left = append(left, found...)
+	for _, pattern := range []string{"/run/netns/*%s-*", "/sys/fs/bpf/weft/*%s-*", "/run/weft/*%s-*", "/var/lib/weft/lab/*%s"} {
+		found, _ := filepath.Glob(fmt.Sprintf(pattern, end)) // the pattern is well-formed
+		left = append(left, found...)
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, p := range processes {
+		env, err := os.ReadFile(p)
+		if err != nil {
+			continue // it has ended
 		}
-		processes, _ := filepath.Glob("/proc/[0-9]*/environ")
-		for _, p := range processes {
-			env, err := os.ReadFile(p)
-			if err == nil && strings.Contains("\x00"+string(env), "\x00WEFT_LAB="+n) {
+		for v := range strings.SplitSeq(string(env), "\x00") {
+			if name, ok := strings.CutPrefix(v, "WEFT_LAB="); ok && strings.HasSuffix(name, end) {
 				left = append(left, "process "+filepath.Base(filepath.Dir(p)))
 			}
 		}
@@ -95,8 +101,8 @@ func TestScenario(t *testing.T) {
 	})
 }
 
-// labName makes a short name for a story's lab of the name of its folder, script-NAME.
+// labName makes a short name for a story's lab of the name of its folder, script-NAME, and this run.
 func labName(dir string) string {
-	name := strings.ReplaceAll(strings.TrimPrefix(filepath.Base(dir), "script-"), "_", "")
-	return "story" + name[:min(7, len(name))]
+	name := strings.TrimPrefix(filepath.Base(dir), "script-")
+	return "s" + name[:min(3, len(name))] + run
 }
