@@ -9,7 +9,7 @@ PRIVILEGED := ./bpf/test ./internal/node/kernel ./internal/netns ./lab
 RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/apiserver ./internal/store ./client
 UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile
 DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping
-C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/*.c)
+C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
 TOOL    := cd tools && GOFLAGS=-mod=mod go run
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
 timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"

@@ -175,8 +175,10 @@ func bad(t testing.TB) []fixture {
 	inner := func(mac [6]byte, dst string) []byte {
 		return frame(t, ether(mac, web3MAC, layers.EthernetTypeIPv4), ip(dst, layers.IPProtocolUDP, from("10.0.1.6")), gopacket.Payload("from afar"))
 	}
-	v6 := frame(t, ether(routerMAC, web1MAC, layers.EthernetTypeIPv6), &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP,
-		SrcIP: []byte{0xfd, 15: 1}, DstIP: []byte{0xfd, 15: 2}}, gopacket.Payload(make([]byte, 20)))
+	v6 := frame(t, ether(routerMAC, web1MAC, layers.EthernetTypeIPv6), &layers.IPv6{
+		Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP,
+		SrcIP: []byte{0xfd, 15: 1}, DstIP: []byte{0xfd, 15: 2},
+	}, gopacket.Payload(make([]byte, 20)))
 	edit := func(f []byte, at int, b byte) []byte {
 		f = slices.Clone(f)
 		f[at] = b

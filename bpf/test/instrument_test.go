@@ -201,8 +201,10 @@ func TestInstrumentFindsEveryCall(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"noted_lookup_port_info", "noted_lookup_ovl_locations", "noted_lookup_ovl_senders",
-		"noted_redirect", "noted_redirect_peer", "noted_change_type", "noted_set_tunnel", "given_get_tunnel"} {
+	for _, want := range []string{
+		"noted_lookup_port_info", "noted_lookup_ovl_locations", "noted_lookup_ovl_senders",
+		"noted_redirect", "noted_redirect_peer", "noted_change_type", "noted_set_tunnel", "given_get_tunnel",
+	} {
 		if !found[want] {
 			t.Errorf("no call for %s", want)
 		}

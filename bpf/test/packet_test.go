@@ -74,8 +74,10 @@ func udp(t testing.TB, dstMAC [6]byte, dst string, size int, changes ...func(*la
 func tcp(t testing.TB, dstMAC [6]byte, dst string, size int) []byte {
 	t.Helper()
 	h := ip(dst, layers.IPProtocolTCP)
-	s := &layers.TCP{SrcPort: 1000, DstPort: 80, Seq: 1, Ack: 1, ACK: true, Window: 100,
-		Options: []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: make([]byte, 8)}}}
+	s := &layers.TCP{
+		SrcPort: 1000, DstPort: 80, Seq: 1, Ack: 1, ACK: true, Window: 100,
+		Options: []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: make([]byte, 8)}},
+	}
 	if err := s.SetNetworkLayerForChecksum(h); err != nil {
 		t.Fatal(err)
 	}
@@ -99,9 +101,11 @@ func echoReply(t testing.TB, router string) []byte {
 // arp is a whole frame with a request from web-1, unless it is changed.
 func arp(t testing.TB, target string, changes ...func(*layers.ARP)) []byte {
 	t.Helper()
-	a := &layers.ARP{AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
+	a := &layers.ARP{
+		AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
 		Operation: layers.ARPRequest, SourceHwAddress: web1MAC[:], SourceProtAddress: []byte{10, 0, 1, 4},
-		DstHwAddress: make([]byte, 6), DstProtAddress: net.ParseIP(target).To4()}
+		DstHwAddress: make([]byte, 6), DstProtAddress: net.ParseIP(target).To4(),
+	}
 	for _, change := range changes {
 		change(a)
 	}
@@ -113,9 +117,11 @@ var broadcastMAC = [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 // arpReply is the answer to arp(t, target) from sender.
 func arpReply(t testing.TB, target string, mac [6]byte, sender []byte) []byte {
 	t.Helper()
-	return frame(t, ether(web1MAC, mac, layers.EthernetTypeARP), &layers.ARP{AddrType: layers.LinkTypeEthernet,
+	return frame(t, ether(web1MAC, mac, layers.EthernetTypeARP), &layers.ARP{
+		AddrType: layers.LinkTypeEthernet,
 		Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4, Operation: layers.ARPReply,
-		SourceHwAddress: mac[:], SourceProtAddress: net.ParseIP(target).To4(), DstHwAddress: web1MAC[:], DstProtAddress: sender})
+		SourceHwAddress: mac[:], SourceProtAddress: net.ParseIP(target).To4(), DstHwAddress: web1MAC[:], DstProtAddress: sender,
+	})
 }
 
 // tagged puts a VLAN tag into a frame.

@@ -57,8 +57,10 @@ func TestEmptyMapsDropEverything(t *testing.T) {
 		}
 		t.Run(f.name, func(t *testing.T) {
 			out := b.run(t, f.in)
-			reason := map[string]kernel.DropReason{"from_port": kernel.DropPortUnknown, "from_uplink": kernel.DropTunnelPeerUnknown,
-				"to_port": kernel.DropHostToPort}[f.in.program]
+			reason := map[string]kernel.DropReason{
+				"from_port": kernel.DropPortUnknown, "from_uplink": kernel.DropTunnelPeerUnknown,
+				"to_port": kernel.DropHostToPort,
+			}[f.in.program]
 			checkDrop(t, f.in, out, reason, false)
 		})
 	}
@@ -130,8 +132,10 @@ func TestFragmentsAndOptionsPassLikeOthers(t *testing.T) {
 			bridged, through := udp(t, web2MAC, "10.0.1.5", 40, change), udp(t, routerMAC, "10.0.2.5", 40, change)
 			near := fixture{in: input{program: "from_port", frame: bridged}, pass: kernel.PassLocal, ifindex: 15, peer: true, ports: 1, places: 1}
 			near.check(t, b)
-			far := fixture{in: input{program: "from_port", frame: through}, frame: routed(t, through, db2MAC),
-				pass: kernel.PassToTunnel, ifindex: uplinkIndex, remote: true, ports: 1, places: 1}
+			far := fixture{
+				in: input{program: "from_port", frame: through}, frame: routed(t, through, db2MAC),
+				pass: kernel.PassToTunnel, ifindex: uplinkIndex, remote: true, ports: 1, places: 1,
+			}
 			far.check(t, b)
 		})
 	}

@@ -40,14 +40,16 @@ func columns(kind v1.Kind) []column {
 			{"NUMBER", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Node).Status.Number) }},
 			{"ROWS", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Node).Status.Rows) }},
 			{"KERNEL", true, func(o v1.Object) string { return dash(o.(*v1.Node).Status.Kernel) }},
-			{"VERSION", true, func(o v1.Object) string { return dash(o.(*v1.Node).Status.Version) }}, labels,
+			{"VERSION", true, func(o v1.Object) string { return dash(o.(*v1.Node).Status.Version) }},
+			labels,
 		}
 	case v1.KindVPC:
 		return []column{
 			name, tenant,
 			{"PREFIXES", false, func(o v1.Object) string { return joined(o.(*v1.VPC).Spec.Prefixes) }},
 			{"VNI", false, func(o v1.Object) string { return fmt.Sprint(o.(*v1.VPC).Status.VNI) }},
-			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.VPC).Status.Applied) }}, age, labels,
+			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.VPC).Status.Applied) }},
+			age, labels,
 		}
 	case v1.KindSubnet:
 		return []column{
@@ -55,7 +57,8 @@ func columns(kind v1.Kind) []column {
 			{"VPC", false, func(o v1.Object) string { return o.(*v1.Subnet).Spec.VPC }},
 			{"PREFIXES", false, func(o v1.Object) string { return joined(o.(*v1.Subnet).Spec.Prefixes) }},
 			{"GATEWAY", false, func(o v1.Object) string { return o.(*v1.Subnet).Spec.Gateway.String() }},
-			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.Subnet).Status.Applied) }}, age, labels,
+			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.Subnet).Status.Applied) }},
+			age, labels,
 		}
 	}
 	return []column{
@@ -64,10 +67,12 @@ func columns(kind v1.Kind) []column {
 		{"ADDRESS", false, func(o v1.Object) string { return joined(o.(*v1.Port).Status.Addresses) }},
 		{"NODE", false, func(o v1.Object) string { return dash(o.(*v1.Port).Status.Node) }},
 		{"STATE", false, func(o v1.Object) string { return o.(*v1.Port).Status.State }},
-		{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.Port).Status.Applied) }}, age,
+		{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.Port).Status.Applied) }},
+		age,
 		{"MAC", true, func(o v1.Object) string { return o.(*v1.Port).Status.MAC.String() }},
 		{"VPC", true, func(o v1.Object) string { return o.(*v1.Port).Status.VPC }},
-		{"VNI", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Port).Status.VNI) }}, labels,
+		{"VNI", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Port).Status.VNI) }},
+		labels,
 	}
 }
 

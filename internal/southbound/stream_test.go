@@ -273,8 +273,10 @@ func TestDecoderRefusesWhatCannotBe(t *testing.T) {
 		Subnet{VNI: 1, Number: 3, Prefix: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
 		Subnet{VNI: 1, Number: 3, Prefix: netip.MustParsePrefix("10.0.0.0/24")},
 		Peer{VNI: 1, Node: 7, Name: "h", Address: netip.MustParseAddr("2001:db8::1")},
-		Port{VNI: 1, Tenant: "t", Name: "p", MAC: MAC{2, 0, 0, 0, 0, 1}, Binding: "b", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
-			Interfaces: []Interface{{netip.MustParseAddr("10.0.0.4"), 24, netip.MustParseAddr("10.0.0.1")}}},
+		Port{
+			VNI: 1, Tenant: "t", Name: "p", MAC: MAC{2, 0, 0, 0, 0, 1}, Binding: "b", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
+			Interfaces: []Interface{{netip.MustParseAddr("10.0.0.4"), 24, netip.MustParseAddr("10.0.0.1")}},
+		},
 		location(1, 4, 9),
 	}
 	for _, want := range good {

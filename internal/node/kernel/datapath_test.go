@@ -16,8 +16,10 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-var testPort = Port{VNI: 4096, Tenant: 7, Subnet: 1, MTU: 1450, Addr4: netip.MustParseAddr("10.0.1.4"),
-	MAC: [6]byte{2, 0, 0, 0, 1, 4}}
+var testPort = Port{
+	VNI: 4096, Tenant: 7, Subnet: 1, MTU: 1450, Addr4: netip.MustParseAddr("10.0.1.4"),
+	MAC: [6]byte{2, 0, 0, 0, 1, 4},
+}
 
 // attached is a node with one port.
 func attached(t *testing.T) (*node, *testNS) {
@@ -104,7 +106,7 @@ func TestIncompatibleMapIsRefusedAndKept(t *testing.T) {
 	}
 	n.do(t, func() error {
 		if _, err := Open(testConfig(n.pins, "198.19.0.1")); !errors.Is(err, ErrMapIncompatible) {
-			return fmt.Errorf("got %v", err)
+			return fmt.Errorf("got %w", err)
 		}
 		return nil
 	})
@@ -172,7 +174,7 @@ func TestPinsOfALostNamespaceAreTakenOver(t *testing.T) {
 			defer d.Close()
 			on, err := d.runs(attachment{uplinkName, bpfProgFromUplink})
 			if err != nil || !on {
-				return fmt.Errorf("from_uplink runs: %v, %v", on, err)
+				return fmt.Errorf("from_uplink runs: %w, %v", on, err)
 			}
 			if ns == old {
 				return DeleteLink(uplinkName)
@@ -189,7 +191,7 @@ func TestDeletedUplinkIsMended(t *testing.T) {
 	n.do(t, func() error {
 		vx, err := findUplink()
 		if err != nil || vx == nil {
-			return fmt.Errorf("no uplink: %v", err)
+			return fmt.Errorf("no uplink: %w", err)
 		}
 		if vx.MTU != 1450 {
 			return fmt.Errorf("MTU %d", vx.MTU)

@@ -125,8 +125,10 @@ func (n *node) attach(t *testing.T, name string, workload *testNS, p Port, bits 
 func (n *node) plug(t *testing.T, name string, workload *testNS, p Port, bits int, gateway string) (index int) {
 	t.Helper()
 	n.do(t, func() (err error) {
-		index, err = CreateVeth(Veth{HostName: name, NetNS: workload.path, PeerName: "eth0", MAC: p.MAC, MTU: int(p.MTU),
-			Alias: "weft red/" + name})
+		index, err = CreateVeth(Veth{
+			HostName: name, NetNS: workload.path, PeerName: "eth0", MAC: p.MAC, MTU: int(p.MTU),
+			Alias: "weft red/" + name,
+		})
 		if err != nil {
 			return err
 		}

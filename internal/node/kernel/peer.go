@@ -99,8 +99,10 @@ func (p *peer) addDefault(gateway netip.Addr) error {
 	}
 	everywhere := &net.IPNet{IP: make(net.IP, gateway.BitLen()/8), Mask: net.CIDRMask(0, gateway.BitLen())}
 	writes.Add(1)
-	err = p.RouteReplace(&netlink.Route{LinkIndex: p.link.Attrs().Index, Dst: everywhere, Gw: gateway.AsSlice(),
-		Flags: int(netlink.FLAG_ONLINK)})
+	err = p.RouteReplace(&netlink.Route{
+		LinkIndex: p.link.Attrs().Index, Dst: everywhere, Gw: gateway.AsSlice(),
+		Flags: int(netlink.FLAG_ONLINK),
+	})
 	if err != nil {
 		return fmt.Errorf("add default route by %s to %s: %w", gateway, p.name, err)
 	}

@@ -96,26 +96,34 @@ func (k LocationKind) String() string {
 var encodePort = codec[PortKey, Port, bpfPortKey, bpfPortValue]{
 	key: func(k PortKey) bpfPortKey { return bpfPortKey{Ifindex: k.IfIndex} },
 	value: func(v Port) bpfPortValue {
-		return bpfPortValue{Vni: v.VNI, Tenant: v.Tenant, Subnet: v.Subnet, Mtu: v.MTU,
-			Addr4: rawAddr(v.Addr4), Addr6: rawAddr(v.Addr6), Mac: v.MAC}
+		return bpfPortValue{
+			Vni: v.VNI, Tenant: v.Tenant, Subnet: v.Subnet, Mtu: v.MTU,
+			Addr4: rawAddr(v.Addr4), Addr6: rawAddr(v.Addr6), Mac: v.MAC,
+		}
 	},
 	fromKey: func(k *bpfPortKey) PortKey { return PortKey{IfIndex: k.Ifindex} },
 	fromRead: func(v *bpfPortValue) Port {
-		return Port{VNI: v.Vni, Tenant: v.Tenant, Subnet: v.Subnet, MTU: v.Mtu,
-			Addr4: addrFrom(v.Addr4.B), Addr6: addrFrom(v.Addr6.B), MAC: v.Mac}
+		return Port{
+			VNI: v.Vni, Tenant: v.Tenant, Subnet: v.Subnet, MTU: v.Mtu,
+			Addr4: addrFrom(v.Addr4.B), Addr6: addrFrom(v.Addr6.B), MAC: v.Mac,
+		}
 	},
 }
 
 var encodeLocation = codec[LocationKey, Location, bpfLocationKey, bpfLocationValue]{
 	key: func(k LocationKey) bpfLocationKey { return bpfLocationKey{Vni: k.VNI, Addr: rawAddr(k.Addr)} },
 	value: func(v Location) bpfLocationValue {
-		return bpfLocationValue{Tunnel: rawAddr(v.Tunnel), Ifindex: v.IfIndex, Subnet: v.Subnet, Node: v.Node,
-			Kind: uint8(v.Kind), Mac: v.MAC}
+		return bpfLocationValue{
+			Tunnel: rawAddr(v.Tunnel), Ifindex: v.IfIndex, Subnet: v.Subnet, Node: v.Node,
+			Kind: uint8(v.Kind), Mac: v.MAC,
+		}
 	},
 	fromKey: func(k *bpfLocationKey) LocationKey { return LocationKey{VNI: k.Vni, Addr: addrFrom(k.Addr.B)} },
 	fromRead: func(v *bpfLocationValue) Location {
-		return Location{Kind: LocationKind(v.Kind), Tunnel: addrFrom(v.Tunnel.B), IfIndex: v.Ifindex, Subnet: v.Subnet,
-			Node: v.Node, MAC: v.Mac}
+		return Location{
+			Kind: LocationKind(v.Kind), Tunnel: addrFrom(v.Tunnel.B), IfIndex: v.Ifindex, Subnet: v.Subnet,
+			Node: v.Node, MAC: v.Mac,
+		}
 	},
 }
 
