@@ -174,7 +174,7 @@ func TestPinsOfALostNamespaceAreTakenOver(t *testing.T) {
 			defer d.Close()
 			on, err := d.runs(attachment{uplinkName, bpfProgFromUplink})
 			if err != nil || !on {
-				return fmt.Errorf("from_uplink runs: %w, %v", on, err)
+				return fmt.Errorf("from_uplink runs: %v, %w", on, err)
 			}
 			if ns == old {
 				return DeleteLink(uplinkName)
