@@ -116,6 +116,9 @@ func (o *Overlay) Delete(key southbound.Key) {
 	switch key.Table {
 	case southbound.TableVPC:
 		n.tenant = 0
+		for _, p := range n.peers {
+			o.sender(n, p)
+		}
 	case southbound.TableSubnet:
 		o.removeRouter(key.VNI, n.subnets[key])
 		delete(n.subnets, key)
