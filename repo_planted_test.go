@@ -29,7 +29,8 @@ var planted = []struct {
 	{"owners", "etcd", "must not import go.etcd.io", goFile("internal/server", `import _ "go.etcd.io/etcd/client/v3"`)},
 	{"owners", "ebpf", "must not import github.com/cilium/ebpf", goFile("internal/agent", `import _ "github.com/cilium/ebpf/link"`)},
 	{"owners", "netlink_in_a_test", "must not import github.com/vishvananda/netlink", map[string]string{
-		"internal/cli/a_test.go": licenseGo + "\npackage cli\n\nimport _ \"github.com/vishvananda/netlink\"\n"}},
+		"internal/cli/a_test.go": licenseGo + "\npackage cli\n\nimport _ \"github.com/vishvananda/netlink\"\n",
+	}},
 	{"pure", "clock", "must not import time", goFile("internal/control/vpc", `import _ "time"`)},
 	{"package-name", "util", "a package named util", goFile("internal/base/util")},
 	{"package-name", "of_another_folder", "a package named helpers", map[string]string{"lab/a.go": "package helpers\n"}},
@@ -46,7 +47,8 @@ var planted = []struct {
 	{"size", "function", "f has 101 lines", goFile("lab", "func f() {"+strings.Repeat("\n", 100)+"}")},
 	{"size", "file", "one idea for each file", goFile("lab", strings.Repeat("\n", 800))},
 	{"size", "package", "the package has", merge(goFile("lab", strings.Repeat("\n", 2000)), map[string]string{
-		"lab/b.go": "package lab\n" + strings.Repeat("\n", 600)})},
+		"lab/b.go": "package lab\n" + strings.Repeat("\n", 600),
+	})},
 	{"init", "init", "nothing registers itself", goFile("lab", "func init() {}")},
 	{"state", "written", "count is written to", goFile("lab", "var count int", "func f() { count++ }")},
 	{"state", "mutex", "mu is made to change", goFile("lab", "import \"sync\"", "var mu sync.Mutex")},
