@@ -367,7 +367,10 @@ func TestRestartOfTheServerKeepsEverything(t *testing.T) {
 		t.Error("tokens changed")
 	}
 	s.connect(h1)
-	eventually(t, "in effect again", func() bool { a := s.port("red", "web-0").Applied; return a.Nodes == 1 && a.Applied == 1 && len(a.Waiting) == 0 })
+	eventually(t, "in effect again", func() bool {
+		a := s.port("red", "web-0").Applied
+		return a.Nodes == 1 && a.Applied == 1 && len(a.Waiting) == 0
+	})
 	h1.mu.Lock()
 	defer h1.mu.Unlock()
 	if !maps.EqualFunc(before, h1.rows, southbound.Row.Equal) {

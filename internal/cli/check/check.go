@@ -58,6 +58,7 @@ type run struct {
 	nodes   []string    // hosts that take part: one or two
 	sides   [2][]*actor // the workloads of tenants a and b, in the same order
 	canarys int
+	mtu     int // the least of the workloads' devices
 }
 
 // actor is one probe workload.

@@ -43,6 +43,7 @@ func (r *run) apart(from *actor) test {
 	name := fmt.Sprintf("isolation, %s/%s to every address", strings.TrimSuffix(strings.TrimPrefix(from.tenant, tenantPrefix), "-"+r.id), from.port)
 	return test{name: name, path: from.String() + " -> all", try: func(ctx context.Context) (string, error) {
 		var sent []string
+		var missed error
 		for _, side := range r.sides {
 			for _, to := range side {
 				if to.tenant != from.tenant || to == from {
@@ -54,12 +55,16 @@ func (r *run) apart(from *actor) test {
 				if err != nil {
 					return "", err
 				}
-				if want := to.tenant + "/" + to.port; !a.OK || a.Identity != want {
-					return "", failure{"an answer from " + want, fmt.Sprintf("%q %s", a.Identity, a.Detail)}
+				if want := to.tenant + "/" + to.port; missed == nil && (!a.OK || a.Identity != want) {
+					missed = failure{"an answer from " + want, fmt.Sprintf("%q %s", a.Identity, a.Detail)}
 				}
 			}
 		}
-		return fmt.Sprintf("%d packets, 0 heard by the other tenant", len(sent)), r.unheard(ctx, sent, func(a *actor) bool { return a.tenant != from.tenant })
+		// A packet in the wrong place is told before one that is missing.
+		if err := r.unheard(ctx, sent, func(a *actor) bool { return a.tenant != from.tenant }); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%d packets, 0 heard by the other tenant", len(sent)), missed
 	}}
 }
 
@@ -159,12 +164,12 @@ func (r *run) count(ctx context.Context, a *actor, reason string) (uint64, error
 // tooBig makes the attacker's own MTU larger, as a workload can, and sends what then fits.
 func (r *run) tooBig(from, to *actor) test {
 	return test{name: "must drop, larger than the MTU", path: fmt.Sprintf("%s -> %s", from, to.addr), try: func(ctx context.Context) (string, error) {
-		if _, err := r.ask(ctx, from, request{Do: "mtu", Size: overlayMTU + 4}); err != nil {
+		if _, err := r.ask(ctx, from, request{Do: "mtu", Size: r.mtu + 4}); err != nil {
 			return "", err
 		}
 		canary := r.canary()
 		return r.dropped(ctx, from, "too-big", canary, func() error {
-			a, err := r.ask(ctx, from, request{Do: "ping", To: to.addr, Size: overlayMTU + 4 - 28, Canary: canary})
+			a, err := r.ask(ctx, from, request{Do: "ping", To: to.addr, Size: r.mtu + 4 - icmpHeaders, Canary: canary})
 			if err == nil && a.OK {
 				return failure{"no reply", "a reply"}
 			}

@@ -8,10 +8,11 @@ import (
 	"fmt"
 )
 
-// Sizes of what is sent. The overlay's MTU is 1450 on an underlay of 1500; headers take 28 of it for ping and UDP.
+// Sizes of what is sent, in bytes.
 const (
-	smallSize = 56
-	bulkSize  = 1 << 20
+	smallSize   = 56
+	bulkSize    = 1 << 20
+	icmpHeaders = 28 // IPv4 and ICMP, beside the payload of a ping
 )
 
 // mustPass lists what has to arrive, in both tenants: a wrong answer of the other one is a failure, too.
@@ -30,7 +31,7 @@ func (r *run) mustPass() []test {
 				r.talks(from, peer, fmt.Sprintf("%s, %s, ping", where, who), request{Do: "ping", To: peer.addr, Size: smallSize}),
 				r.talks(from, peer, fmt.Sprintf("%s, %s, tcp 1 MiB", where, who), request{Do: "tcp", To: target(peer), Size: bulkSize}),
 				r.talks(from, peer, fmt.Sprintf("%s, %s, udp", where, who), request{Do: "udp", To: target(peer), Size: smallSize}),
-				r.talks(from, peer, fmt.Sprintf("%s, %s, ping of MTU size", where, who), request{Do: "ping", To: peer.addr, Size: overlayMTU - 28}),
+				r.talks(from, peer, fmt.Sprintf("%s, %s, ping of MTU size", where, who), request{Do: "ping", To: peer.addr, Size: r.mtu - icmpHeaders}),
 			)
 		}
 	}
@@ -40,9 +41,6 @@ func (r *run) mustPass() []test {
 		r.talks(first, first, "router of another subnet, ping", request{Do: "ping", To: "10.99.2.1", Size: smallSize}))
 	return tests
 }
-
-// overlayMTU is that of an IPv4 underlay of 1500.
-const overlayMTU = 1450
 
 func target(a *actor) string { return fmt.Sprintf("%s:%d", a.addr, talkPort) }
 

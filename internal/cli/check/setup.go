@@ -32,6 +32,7 @@ type answer struct {
 	Detail   string   `json:"detail"`
 	Identity string   `json:"identity"`
 	Seen     []string `json:"seen"`
+	MTU      int      `json:"mtu"`
 }
 
 // talkPort is where every probe workload answers.
@@ -64,8 +65,14 @@ func (r *run) setUp(ctx context.Context) error {
 	if _, err := r.cfg.Client.Apply(ctx, docs, client.ApplyOptions{}); err != nil {
 		return err
 	}
+	var mu sync.Mutex // guards r.mtu
 	err := r.each(func(a *actor) error {
-		_, err := r.ask(ctx, a, request{Do: "create", Tenant: a.tenant, Port: a.port})
+		out, err := r.ask(ctx, a, request{Do: "create", Tenant: a.tenant, Port: a.port})
+		mu.Lock()
+		defer mu.Unlock()
+		if r.mtu == 0 || (out.MTU > 0 && out.MTU < r.mtu) {
+			r.mtu = out.MTU
+		}
 		return err
 	})
 	if err != nil {

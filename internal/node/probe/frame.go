@@ -56,6 +56,18 @@ func inject(ns string, frame []byte) error {
 	return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index, Halen: 6, Addr: [8]byte(append(frame[:6:6], 0, 0))})
 }
 
+// mtuOf returns the MTU of a workload's device.
+func mtuOf(ns string) (mtu int, err error) {
+	err = netns.Do(ns, func() error {
+		link, err := net.InterfaceByName(device)
+		if err == nil {
+			mtu = link.MTU
+		}
+		return err
+	})
+	return mtu, err
+}
+
 // setMTU changes the MTU of a workload's device, as the workload itself could.
 func setMTU(ns string, mtu int) error {
 	return netns.Do(ns, func() error {

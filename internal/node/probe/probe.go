@@ -44,6 +44,7 @@ type Answer struct {
 	Detail   string   `json:"detail,omitempty"`   // why not
 	Identity string   `json:"identity,omitempty"` // tcp, udp: who answered
 	Seen     []string `json:"seen,omitempty"`     // seen: canaries that came in
+	MTU      int      `json:"mtu,omitempty"`      // create: of the workload's device
 	Millis   float64  `json:"millis,omitempty"`
 }
 
@@ -114,7 +115,8 @@ func (p *Prober) Handle(ctx context.Context, request json.RawMessage) (json.RawM
 func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
 	switch r.Do {
 	case "create":
-		return Answer{OK: true}, p.create(ctx, r)
+		mtu, err := p.create(ctx, r)
+		return Answer{OK: true, MTU: mtu}, err
 	case "remove":
 		return Answer{OK: true}, p.remove(ctx, r.Name)
 	case "cleanup":
@@ -153,10 +155,10 @@ func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)
 
-// create makes a namespace, attaches the port and begins to listen in it.
-func (p *Prober) create(ctx context.Context, r Request) error {
+// create makes a namespace, attaches the port and begins to listen in it. It returns the MTU of the device.
+func (p *Prober) create(ctx context.Context, r Request) (mtu int, err error) {
 	if !namePattern.MatchString(r.Name) {
-		return fmt.Errorf("%q cannot be the name of a probe workload", r.Name)
+		return 0, fmt.Errorf("%q cannot be the name of a probe workload", r.Name)
 	}
 	w := &workload{name: r.Name, ns: p.cfg.Prefix + r.Name, tenant: r.Tenant, port: r.Port}
 	w.expire = time.AfterFunc(lifetime, func() {
@@ -173,13 +175,12 @@ func (p *Prober) create(ctx context.Context, r Request) error {
 	p.mu.Unlock()
 	if exists || full {
 		w.expire.Stop()
-		return fmt.Errorf("probe workload %s exists already, or there are %d of them", r.Name, workloadsMost)
+		return 0, fmt.Errorf("probe workload %s exists already, or there are %d of them", r.Name, workloadsMost)
 	}
-	err := p.bringUp(ctx, w)
-	if err != nil {
-		err = errors.Join(err, p.remove(context.WithoutCancel(ctx), r.Name))
+	if err := p.bringUp(ctx, w); err != nil {
+		return 0, errors.Join(err, p.remove(context.WithoutCancel(ctx), r.Name))
 	}
-	return err
+	return mtuOf(w.ns)
 }
 
 func (p *Prober) bringUp(ctx context.Context, w *workload) error {
