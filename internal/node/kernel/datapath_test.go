@@ -203,10 +203,11 @@ func TestDeletedUplinkIsMended(t *testing.T) {
 	}
 	n.do(t, n.dp.Repair)
 	n.do(t, func() error {
-		if l, _, err := FindLink(uplinkName); err != nil || l.MTU != 1450 || !l.Up {
-			return fmt.Errorf("after repair: %+v, %v", l, err)
+		l, _, err := FindLink(uplinkName)
+		if err == nil && (l.MTU != 1450 || !l.Up) {
+			return fmt.Errorf("after repair: %+v", l)
 		}
-		return nil
+		return err
 	})
 	if len(n.ports(t)) != 1 {
 		t.Error("ports do not run the programs that know the new uplink")
@@ -222,10 +223,11 @@ func TestDetachIsRepeatable(t *testing.T) {
 		}
 	}
 	n.do(t, func() error {
-		if l, _, err := FindLink("wp00000001"); err != nil || l.Up {
-			return fmt.Errorf("a port without programs is up: %+v, %v", l, err)
+		l, _, err := FindLink("wp00000001")
+		if err == nil && l.Up {
+			return fmt.Errorf("a port without programs is up: %+v", l)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -246,8 +248,12 @@ func TestCleanupLeavesNothing(t *testing.T) {
 		t.Errorf("pins are left: %v", err)
 	}
 	n.do(t, func() error {
-		if _, found, err := FindLink(uplinkName); found || err != nil {
-			return fmt.Errorf("uplink is left: %v", err)
+		_, found, err := FindLink(uplinkName)
+		if err != nil {
+			return err
+		}
+		if found {
+			return errors.New("uplink is left")
 		}
 		return Cleanup(n.pins)
 	})
