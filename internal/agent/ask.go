@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -27,7 +28,7 @@ type prober interface {
 // newProber lets weft check attach its own workloads as anybody would, through the local socket's functions.
 func newProber(a *Agent) prober {
 	return probe.New(probe.Config{
-		Prefix: a.cfg.Node + "-check-",
+		Prefix: filepath.Base(a.cfg.RunDir) + "-check-", // apart from other agents on this machine, as in a lab
 		Attach: func(ctx context.Context, tenant, port, netns string) error {
 			_, err := a.attach(ctx, v1.AttachRequest{Tenant: tenant, Port: port, NetNS: netns, Static: true})
 			return err

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Link is a network device of the process's namespace.
@@ -60,7 +61,7 @@ func DeleteLink(name string) error {
 		return err
 	}
 	writes.Add(1)
-	if err := netlink.LinkDel(found); err != nil {
+	if err := netlink.LinkDel(found); err != nil && !errors.Is(err, unix.ENODEV) { // it may go with its other end
 		return fmt.Errorf("delete device %s: %w", name, err)
 	}
 	return nil
