@@ -39,7 +39,7 @@ fmt: bin/tools ## format Go and C
 lint: bin/tools ## check form: formatting, vet, linters, vulnerabilities known
 	@test -z "$$(bin/tools/gofumpt -l $$(git ls-files '*.go' | grep -v -e '\.pb\.go$$' -e _bpfel) | tee /dev/stderr)"
 	clang-format-19 --dry-run -Werror $(C_FILES)
-	bin/tools/golangci-lint run ./...
+	bin/tools/golangci-lint run --allow-serial-runners ./...
 
 test: deps test-form test-unit test-root scenario ## all tests, as CI runs them (as root; installs what it needs)
 	@echo "== all parts passed"
