@@ -5,6 +5,7 @@ package southbound
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -45,6 +46,9 @@ type Client struct {
 	conn *grpc.ClientConn
 	api  pb.SouthboundClient
 	acks chan *pb.Ack // room for one: the latest that Ack was given
+
+	mu sync.Mutex    // guards up
+	up chan struct{} // closed while the server has joined us; otherwise closed when it does
 }
 
 // NewClient returns a client; it connects when Run is called.
@@ -53,7 +57,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Server, err)
 	}
-	return &Client{cfg: cfg, conn: conn, api: pb.NewSouthboundClient(conn), acks: make(chan *pb.Ack, 1)}, nil
+	return &Client{cfg: cfg, conn: conn, api: pb.NewSouthboundClient(conn), acks: make(chan *pb.Ack, 1), up: make(chan struct{})}, nil
 }
 
 // Close ends the connection.
@@ -123,6 +127,9 @@ func (c *Client) session(ctx context.Context) error {
 	up := false
 	defer func() {
 		if up {
+			c.mu.Lock()
+			c.up = make(chan struct{})
+			c.mu.Unlock()
 			c.cfg.Node.Connected(false)
 		}
 	}()
@@ -135,6 +142,9 @@ func (c *Client) session(ctx context.Context) error {
 		watchdog.Reset(2 * goneAfter)
 		if !up {
 			up = true
+			c.mu.Lock()
+			close(c.up)
+			c.mu.Unlock()
 			c.cfg.Node.Connected(true)
 		}
 		switch m := m.GetMessage().(type) {
@@ -248,8 +258,33 @@ func (c *Client) answer(ctx context.Context, out *outbox, q *pb.Ask) {
 	}
 }
 
-// Claim binds a port to this node. A refusal is a *RefusedError.
+// ErrNotConnected says that there is no stream to a server at present.
+var ErrNotConnected = errors.New("the node is not connected to a server")
+
+// joinWithin is how long a claim waits for the stream.
+const joinWithin = 5 * time.Second
+
+// joined waits until the server has taken the node's hello. A claim must not overtake it: the server releases what the
+// hello does not list.
+func (c *Client) joined(ctx context.Context) error {
+	c.mu.Lock()
+	up := c.up
+	c.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(joinWithin):
+		return fmt.Errorf("%s: %w", c.cfg.Server, ErrNotConnected)
+	}
+}
+
+// Claim binds a port to this node; the node must list it in a hello from before the call on. A refusal is a *RefusedError.
 func (c *Client) Claim(ctx context.Context, tenant, port string, move bool) (string, error) {
+	if err := c.joined(ctx); err != nil {
+		return "", err
+	}
 	r, err := c.api.Claim(c.authorize(ctx), &pb.ClaimRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Move: move})
 	if err != nil {
 		return "", fromStatus(err)
@@ -259,6 +294,9 @@ func (c *Client) Claim(ctx context.Context, tenant, port string, move bool) (str
 
 // Release gives a binding of this node up. A refusal is a *RefusedError.
 func (c *Client) Release(ctx context.Context, tenant, port, binding string) error {
+	if err := c.joined(ctx); err != nil {
+		return err
+	}
 	_, err := c.api.Release(c.authorize(ctx), &pb.ReleaseRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Binding: binding})
 	return fromStatus(err)
 }

@@ -245,10 +245,11 @@ func TestWrongTokenAndStrangerGetNoRows(t *testing.T) {
 	wrong, stranger := &listener{name: "n1"}, &listener{name: "stranger"}
 	c, _ := s.connect(t, wrong, "guess")
 	s.connect(t, stranger, "secret")
-	if _, err := c.Claim(t.Context(), "red", "free", false); err == nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // several tries of each
+	defer cancel()
+	if _, err := c.Claim(ctx, "red", "free", false); err == nil {
 		t.Error("a wrong token claimed a port")
 	}
-	time.Sleep(300 * time.Millisecond) // several tries of each
 	if wrong.count()+stranger.count()+wrong.ups+stranger.ups != 0 {
 		t.Error("rows went to a node that may not have them")
 	}
