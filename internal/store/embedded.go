@@ -21,6 +21,8 @@ const (
 	startWithin    = 30 * time.Second
 	keepRevisions  = "5m"    // history for watches that were cut; compacted beyond
 	backendBytes   = 8 << 30 // size at which etcd refuses writes
+	operationsMost = 512     // of one transaction: 100 documents and a fence for each of their tenants and nodes
+	requestBytes   = 2 << 20 // of one transaction, as its client has it
 	socketPathMost = 100     // a unix socket's path has 108 bytes with its end
 )
 
@@ -49,6 +51,7 @@ func startEmbedded(ctx context.Context, cfg Config) (*embed.Etcd, string, error)
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, keepRevisions
 	c.QuotaBackendBytes = backendBytes
+	c.MaxTxnOps, c.MaxRequestBytes = operationsMost, requestBytes
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newZapCore(cfg)))
 	e, err := embed.StartEtcd(c)
 	if err != nil {

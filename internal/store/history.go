@@ -73,7 +73,7 @@ func (i *image) subscribe(ctx context.Context, since int64) (<-chan []Event, err
 	if i.closed {
 		return nil, ErrClosed
 	}
-	if since < i.history.base {
+	if since < i.history.base || since > i.revision { // a revision to come is one of another life of the store
 		return nil, ErrCompacted
 	}
 	r := &reader{}

@@ -14,7 +14,8 @@ import (
 // Layout of etcd:
 //
 //	/weft/o/<kinds>/<tenant>/<name>   a resource as JSON; the tenant of a cluster kind is empty
-//	/weft/f/<scope>                   fence: touched by every write in the scope (a tenant's name; empty: the cluster)
+//	/weft/f/<scope>                   fence: touched by every write in the scope (a tenant's name; empty: the cluster;
+//	                                  node/<name>: what ports say about the node)
 //	/weft/c/<counter>                 the last number that a counter gave, decimal
 const prefix = "/weft/"
 
@@ -28,6 +29,10 @@ func listKey(kind v1.Kind) string {
 	}
 	return prefix + "o/" + info.Plural + "/"
 }
+
+// NodeScope is the scope of what ports of all tenants say about a node. Who makes a port refer to a node writes in it, and
+// so does who deletes the node: neither can miss the other.
+func NodeScope(node string) string { return "node/" + node }
 
 func fenceKey(scope string) string     { return prefix + "f/" + scope }
 func counterKey(counter string) string { return prefix + "c/" + counter }

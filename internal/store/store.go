@@ -22,8 +22,12 @@ import (
 
 // Errors of this package.
 var (
-	// ErrCompacted says that the changes asked for are older than those that are kept; list, and follow from there.
-	ErrCompacted = errors.New("changes are no longer kept that far back")
+	// ErrCompacted says that the changes asked for are not among those that are kept; list, and follow from there.
+	ErrCompacted = errors.New("changes since that revision are not kept")
+	// ErrTooLarge says that a transaction holds more than etcd takes at once.
+	ErrTooLarge = errors.New("the transaction is too large for etcd")
+	// ErrFull says that etcd has no space left, and takes no writes until there is some.
+	ErrFull = errors.New("etcd has no space left")
 	// ErrConflict says that a transaction did not get through against others.
 	ErrConflict = errors.New("too many conflicting writes")
 	// ErrClosed says that the store is being closed.
@@ -46,8 +50,9 @@ type Store struct {
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 
-	image  *image
-	scopes sync.Map // scope name: *sync.Mutex; writers of one scope in this process take turns
+	image    *image
+	scopes   sync.Map   // scope name: *sync.Mutex; writers of one scope in this process take turns
+	counting sync.Mutex // held by the writer that draws numbers from counters; taken after its scopes
 }
 
 // dialTimeout bounds the first contact with etcd.
@@ -108,7 +113,7 @@ func (s *Store) View() *View { return s.image.current() }
 
 // Changes returns the changes after revision since, one batch a revision, and then those to come. The channel ends with
 // ctx, with the store, or when the reader is too slow: then list and follow again. The error is ErrCompacted where the
-// changes are no longer kept.
+// changes are no longer kept, or since is a revision that the store never had.
 func (s *Store) Changes(ctx context.Context, since int64) (<-chan []Event, error) {
 	return s.image.subscribe(ctx, since)
 }

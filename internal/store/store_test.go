@@ -151,6 +151,62 @@ func TestTwoServersDoNotLoseWrites(t *testing.T) {
 	}
 }
 
+// TestManyScopesDrawFromOneCounter has more writers than there are tries: each number moves on under all the others.
+func TestManyScopesDrawFromOneCounter(t *testing.T) {
+	s := open(t, t.TempDir())
+	var wg sync.WaitGroup
+	for w := range 2 * tries {
+		wg.Go(func() {
+			scope := fmt.Sprint("t", w)
+			_, err := s.Update(t.Context(), []string{scope}, func(tx *Tx) error {
+				n, err := tx.Next("vni", 1, 1000)
+				tx.Put(vpc(scope, fmt.Sprint("v", n)))
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := s.View().Count(v1.KindVPC); n != 2*tries {
+		t.Errorf("%d VPCs, want %d", n, 2*tries)
+	}
+}
+
+// TestSizeOfATransactionIsBounded writes the most that the API sends at once, and then more than etcd takes.
+func TestSizeOfATransactionIsBounded(t *testing.T) {
+	s := open(t, t.TempDir())
+	write := func(scopes, objects int) error {
+		var names []string
+		for i := range scopes {
+			names = append(names, fmt.Sprint("s", i))
+		}
+		_, err := s.Update(t.Context(), names, func(tx *Tx) error {
+			for i := range objects {
+				tx.Put(tenant(fmt.Sprint("t", i)))
+			}
+			return nil
+		})
+		return err
+	}
+	if err := write(201, 100); err != nil {
+		t.Error(err)
+	}
+	if err := write(1, operationsMost); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("too many: error %v, want ErrTooLarge", err)
+	}
+	_, err := s.Update(t.Context(), []string{""}, func(tx *Tx) error {
+		o := tenant("red")
+		o.Labels = map[string]string{"x": strings.Repeat("x", requestBytes)}
+		tx.Put(o)
+		return nil
+	})
+	if !errors.Is(err, ErrTooLarge) {
+		t.Errorf("too many bytes: error %v, want ErrTooLarge", err)
+	}
+}
+
 func TestErrorWritesNothing(t *testing.T) {
 	s := open(t, t.TempDir())
 	before := s.View().Revision()
@@ -207,7 +263,7 @@ func TestCountersNeverGiveANumberTwice(t *testing.T) {
 	if n := draw(open(t, dir), "t0"); n != 4096+30 {
 		t.Errorf("after a restart %d, want %d", n, 4096+30)
 	}
-	if _, err := (&Tx{view: s.View(), counters: map[string]uint64{"x": 9}}).Next("x", 1, 9); !errors.Is(err, ErrUsedUp) {
+	if _, err := (&Tx{view: s.View(), count: func() {}, counters: map[string]uint64{"x": 9}}).Next("x", 1, 9); !errors.Is(err, ErrUsedUp) {
 		t.Errorf("error %v, want ErrUsedUp", err)
 	}
 }
@@ -247,8 +303,10 @@ func TestChangesAreCompleteAndResume(t *testing.T) {
 		for range ch { // ends with the context
 		}
 	}
-	if _, err := s.Changes(t.Context(), 0); !errors.Is(err, ErrCompacted) {
-		t.Errorf("error %v, want ErrCompacted", err)
+	for _, since := range []int64{0, s.View().Revision() + 1} {
+		if _, err := s.Changes(t.Context(), since); !errors.Is(err, ErrCompacted) {
+			t.Errorf("from %d: error %v, want ErrCompacted", since, err)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	v1 "weft/api/v1"
@@ -21,35 +22,49 @@ import (
 // Tx is what a function of Update sees: a view, and its own writes on top.
 type Tx struct {
 	view     *View
+	count    func()               // called before a number is drawn
 	objects  map[string]v1.Object // by key; nil: deleted
 	order    []string             // keys of objects, as first written
 	counters map[string]uint64
 }
 
-// tries is how often Update runs its function before it gives up. Writers of one process take turns, so that a conflict
-// needs a second server, or two scopes that draw from one counter.
-const tries = 40
+// Bounds of an update.
+const (
+	bytesMost   = requestBytes - 64<<10 // of all values of one transaction; the rest is for keys and frames
+	tries       = 40                    // runs of the function. Writers of one process take turns: a conflict needs a second server
+	writeWithin = 10 * time.Second      // one transaction, until the image holds it
+)
 
-// Update runs fn and commits what it wrote, if nothing in the scopes (names of tenants; "" for the cluster) changed since
-// fn's view; else fn runs again on a newer view. When Update returns, View holds the write. An error of fn is returned as
-// it is, and nothing is written. The revision is that of the write, or of the view where there was nothing to write.
+// Update runs fn and commits what it wrote, if nothing in the scopes (names of tenants; NodeScope; "" for the cluster)
+// changed since fn's view; else fn runs again on a newer view. When Update returns, View holds the write. An error of fn is
+// returned as it is, and nothing is written. The revision is that of the write, or of the view where there was nothing to
+// write. A write that took too long may have been done all the same.
 func (s *Store) Update(ctx context.Context, scopes []string, fn func(tx *Tx) error) (int64, error) {
 	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
 	defer s.lock(scopes)()
+	counting := false
+	defer func() {
+		if counting {
+			s.counting.Unlock()
+		}
+	}()
+	count := func() {
+		if !counting {
+			s.counting.Lock() // kept for further tries: at most the first one meets a number that has moved on
+			counting = true
+		}
+	}
 	for range tries {
-		tx := &Tx{view: s.View(), objects: make(map[string]v1.Object), counters: make(map[string]uint64)}
+		tx := &Tx{view: s.View(), count: count, objects: make(map[string]v1.Object), counters: make(map[string]uint64)}
 		if err := fn(tx); err != nil {
 			return 0, err
 		}
 		if len(tx.order) == 0 {
 			return tx.view.revision, nil
 		}
-		revision, done, err := s.commit(ctx, tx, scopes)
+		revision, done, err := s.write(ctx, tx, scopes)
 		if err != nil {
-			return 0, fmt.Errorf("write to etcd: %w", err)
-		}
-		if err := s.image.reached(ctx, revision); err != nil {
-			return 0, fmt.Errorf("wait for revision %d: %w", revision, err)
+			return 0, err
 		}
 		if done {
 			return revision, nil
@@ -78,6 +93,27 @@ func (s *Store) lock(scopes []string) (unlock func()) {
 	}
 }
 
+// write commits the transaction and waits until the image holds it, or what it met.
+func (s *Store) write(ctx context.Context, tx *Tx, scopes []string) (revision int64, done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	revision, done, err = s.commit(ctx, tx, scopes)
+	switch {
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return 0, false, fmt.Errorf("%w: %v", ErrTooLarge, err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return 0, false, fmt.Errorf("%w: %v", ErrFull, err)
+	case errors.Is(err, ErrTooLarge):
+		return 0, false, err
+	case err != nil:
+		return 0, false, fmt.Errorf("write to etcd: %w", err)
+	}
+	if err := s.image.reached(ctx, revision); err != nil {
+		return 0, false, fmt.Errorf("wait for revision %d: %w", revision, err)
+	}
+	return revision, done, nil
+}
+
 // commit sends the transaction. Where it did not go through, revision is the newest among what it compared.
 func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision int64, done bool, err error) {
 	var guards []clientv3.Cmp
@@ -95,6 +131,7 @@ func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision i
 		guard(counterKey(name))
 		writes = append(writes, clientv3.OpPut(counterKey(name), strconv.FormatUint(n, 10)))
 	}
+	size := 0
 	for _, key := range tx.order {
 		o := tx.objects[key]
 		if o == nil {
@@ -104,6 +141,9 @@ func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision i
 		value, err := encode(o)
 		if err != nil {
 			return 0, false, err
+		}
+		if size += len(value); size > bytesMost {
+			return 0, false, fmt.Errorf("%w: its values have more than %d bytes", ErrTooLarge, bytesMost)
 		}
 		writes = append(writes, clientv3.OpPut(key, value))
 	}
@@ -187,6 +227,7 @@ var ErrUsedUp = errors.New("no number is left")
 
 // Next returns the next number of a counter: the least at first, then one more each time, never one twice.
 func (tx *Tx) Next(counter string, least, most uint64) (uint64, error) {
+	tx.count()
 	last, ok := tx.counters[counter]
 	if !ok {
 		e, _ := tx.view.tree.Get(entry{key: counterKey(counter)})
