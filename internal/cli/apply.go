@@ -206,18 +206,19 @@ func awaitApplied(ctx context.Context, env *Env, c *client.Client, items []v1.Re
 	defer cancel()
 	nodes, told := 0, time.Now()
 	for _, item := range items {
+		var a v1.Applied // as last heard
 		for {
 			o, err := c.Get(ctx, item.Kind, item.Tenant, item.Name)
 			if err != nil && ctx.Err() == nil {
 				return err
 			}
-			a, known := v1.Applied{}, false
 			if err == nil {
+				known := false
 				a, known = appliedOf(o)
-			}
-			if err == nil && (!known || (len(a.Waiting) == 0 && a.Applied >= a.Nodes)) {
-				nodes = max(nodes, a.Nodes)
-				break
+				if !known || (len(a.Waiting) == 0 && a.Applied >= a.Nodes) {
+					nodes = max(nodes, a.Nodes)
+					break
+				}
 			}
 			if ctx.Err() != nil {
 				return &v1.Error{

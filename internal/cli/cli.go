@@ -20,7 +20,7 @@ func New(env *Env, extra ...*cobra.Command) *cobra.Command {
 		Long: `weft turns Linux machines into the network of a cloud: tenants get virtual private clouds, operators get one program,
 one API and one picture. 'weft lab up' shows all of it on one machine.`,
 		Example: `  weft lab up
-  weft get vpc,subnet,port -A -o wide
+  weft get vpc,subnet,port -o wide
   weft apply -f examples/two-tenants.yaml --wait
   weft check`,
 		Version:       env.Version,
@@ -152,7 +152,7 @@ func tenantOf(r ref, def string) (string, error) {
 		return r.tenant, nil
 	}
 	if def == "" {
-		return "", usageError{fmt.Errorf("no tenant is named: add -t TENANT, write TENANT/%s, or -A for all tenants", strings.ToUpper(r.kind.Singular))}
+		return "", usageError{fmt.Errorf("no tenant is named: add -t TENANT, or write TENANT/%s", strings.ToUpper(r.kind.Singular))}
 	}
 	return def, nil
 }

@@ -137,13 +137,21 @@ func showBlast(env *Env, res *v1.Result) {
 
 func confirm(env *Env, n int) error {
 	if !isTerminal(env.In) {
-		return usageError{fmt.Errorf("%d resources would be deleted; there is no terminal to ask at: add --yes", n)}
+		return usageError{fmt.Errorf("there is no terminal to ask at whether to delete %s: add --yes", counted(n, "resource"))}
 	}
-	fmt.Fprintf(env.Err, "delete %d resources? [y/N] ", n)
+	fmt.Fprintf(env.Err, "delete %s? [y/N] ", counted(n, "resource"))
 	line, _ := bufio.NewReader(env.In).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
 		fmt.Fprintln(env.Err, "nothing was deleted")
 		return codeError(exitFailure)
 	}
 	return nil
+}
+
+// counted writes "1 resource", "2 resources".
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -31,9 +31,9 @@ func newGetCommand(env *Env) *cobra.Command {
 		Use:   "get KIND[,KIND] [NAME...]",
 		Short: "List resources, or drop counters",
 		Long: `List resources of one or several kinds: ` + kindWords() + `. 'weft get drops' lists what the packet path dropped, by node,
-tenant and reason.`,
-		Example: `  weft get vpc,subnet,port -t red
-  weft get port -A -o wide
+tenant and reason. Where neither -t nor the context names a tenant, it lists those of all.`,
+		Example: `  weft get vpc,subnet,port -o wide
+  weft get port -t red
   weft get port red/web-1 -o yaml
   weft get port -t red --watch
   weft get drops`,
@@ -89,11 +89,14 @@ func get(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFlags
 			}
 		}
 	}
-	return printObjects(env, f.format, kinds, byKind)
+	return printObjects(env, f.format, kinds, byKind, len(refs) == 1 && refs[0].name != "")
 }
 
-// fetch gets what a reference names.
+// fetch gets what a reference names; without any tenant, of all of them.
 func fetch(ctx context.Context, c *client.Client, r ref, all bool, def string) ([]v1.Object, error) {
+	if r.name == "" && r.tenant == "" && def == "" {
+		all = true
+	}
 	tenant := ""
 	if !all || r.name != "" {
 		var err error
@@ -143,7 +146,7 @@ func watch(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFla
 	}
 	r := refs[0]
 	tenant := ""
-	if !f.all {
+	if !f.all && (r.name != "" || r.tenant != "" || def != "") {
 		if tenant, err = tenantOf(r, def); err != nil {
 			return err
 		}

@@ -167,8 +167,9 @@ func (t *table) paint(cell string) string {
 	return cell
 }
 
-// printObjects writes resources in one of the formats of -o; with several kinds, one table each.
-func printObjects(env *Env, format string, kinds []v1.KindInfo, byKind map[v1.Kind][]v1.Object) error {
+// printObjects writes resources in one of the formats of -o; with several kinds, one table each. one says that a single
+// resource was asked for by name.
+func printObjects(env *Env, format string, kinds []v1.KindInfo, byKind map[v1.Kind][]v1.Object, one bool) error {
 	switch format {
 	case "name":
 		for _, k := range kinds {
@@ -181,6 +182,9 @@ func printObjects(env *Env, format string, kinds []v1.KindInfo, byKind map[v1.Ki
 		var all []v1.Object
 		for _, k := range kinds {
 			all = append(all, byKind[k.Kind]...)
+		}
+		if one && format == "json" && len(all) == 1 {
+			return writeJSON(env, all[0])
 		}
 		return printDocuments(env, format, all)
 	}

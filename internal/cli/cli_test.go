@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// desk is a server that knows some resources by heart and remembers what was asked of it.
+type desk struct {
+	t       *testing.T
+	objects map[string]v1.Object // by path
+	calls   []string
+	refuse  map[string]*v1.Error // by "METHOD path"
+}
+
+const documents = `
+apiVersion: weft/v1
+kind: Tenant
+metadata: {name: red, uid: u1, resourceVersion: "3", generation: 1, createdAt: 2026-01-02T03:04:05Z}
+spec: {quota: {ports: 7}}
+status: {number: 1}
+---
+apiVersion: weft/v1
+kind: Node
+metadata: {name: host-1, uid: u2, resourceVersion: "4", generation: 1, createdAt: 2026-01-02T03:04:05Z}
+spec: {address: 198.19.0.3, roles: [host]}
+status: {number: 3, ready: true, state: Ready, ports: 1, rows: 7, version: v1, kernel: 6.18.0}
+---
+apiVersion: weft/v1
+kind: Node
+metadata: {name: host-2, uid: u3, resourceVersion: "5", generation: 1, createdAt: 2026-01-02T03:04:05Z}
+spec: {address: 198.19.0.4, roles: [host, edge]}
+status: {number: 4, ready: false, state: Gone, ports: 0, rows: 0}
+---
+apiVersion: weft/v1
+kind: VPC
+metadata: {name: main, tenant: red, uid: u4, resourceVersion: "6", generation: 2, createdAt: 2026-01-02T03:04:05Z}
+spec: {prefixes: [10.0.0.0/16]}
+status: {vni: 4096, applied: {nodes: 2, applied: 1, waiting: [host-2]}}
+---
+apiVersion: weft/v1
+kind: Subnet
+metadata: {name: web, tenant: red, uid: u5, resourceVersion: "7", generation: 1, createdAt: 2026-01-02T03:04:05Z}
+spec: {vpc: main, prefixes: [10.0.1.0/24], gateway: 10.0.1.1}
+status: {number: 1, applied: {nodes: 2, applied: 2}}
+---
+apiVersion: weft/v1
+kind: Port
+metadata: {name: web-1, tenant: red, labels: {app: web, tier: front}, uid: u6, resourceVersion: "8", generation: 1, createdAt: 2026-01-02T03:04:05Z}
+spec: {subnet: web}
+status: {addresses: [10.0.1.4], mac: "02:15:7e:4e:e9:42", vpc: main, vni: 4096, node: host-1, binding: b1, state: Attached, applied: {nodes: 2, applied: 2}}
+---
+apiVersion: weft/v1
+kind: Port
+metadata: {name: web-2, tenant: red, uid: u7, resourceVersion: "9", generation: 1, createdAt: 2026-01-02T03:04:05Z}
+spec: {subnet: web, addresses: [10.0.1.5], node: host-2}
+status: {addresses: [10.0.1.5], mac: "02:15:6f:11:af:23", vpc: main, vni: 4096, state: Detached, applied: {nodes: 2, applied: 2}}
+`
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := &desk{t: t, objects: map[string]v1.Object{}, refuse: map[string]*v1.Error{}}
+	docs, err := v1.DecodeYAML([]byte(strings.ReplaceAll(documents, "2026-01-02T03:04:05Z", time.Now().Add(-49*time.Hour).UTC().Format(time.RFC3339))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range docs {
+		d.objects[d.path(o)] = o
+	}
+	srv := httptest.NewTLSServer(d)
+	t.Cleanup(srv.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	t.Setenv("WEFT_CONFIG", filepath.Join(t.TempDir(), "config.yaml"))
+	err = client.UpdateContexts(func(c *client.Contexts) error {
+		c.Add(client.Context{Name: "test", Server: srv.URL, Token: "token", CA: string(ca)})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (d *desk) path(o v1.Object) string {
+	info, _ := v1.KindByWord(string(o.GetKind()))
+	if info.Tenanted {
+		return "/api/v1/tenants/" + o.Meta().Tenant + "/" + info.Plural + "/" + o.Meta().Name
+	}
+	return "/api/v1/" + info.Plural + "/" + o.Meta().Name
+}
+
+// ServeHTTP answers as the API does.
+func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call := r.Method + " " + r.URL.Path
+	d.calls = append(d.calls, call+"?"+r.URL.RawQuery)
+	if e := d.refuse[call]; e != nil {
+		d.fail(w, e)
+		return
+	}
+	switch {
+	case r.URL.Path == "/api/v1/status":
+		d.answer(w, v1.ClusterStatus{
+			Version: "v1", ResourceVersion: "9", UptimeSeconds: 3700, Store: v1.StoreStatus{Embedded: true, Version: "3.7.3", Members: 1, LatencyMS: 0.5, SizeBytes: 20480},
+			Nodes:  []v1.Node{*d.objects["/api/v1/nodes/host-1"].(*v1.Node), *d.objects["/api/v1/nodes/host-2"].(*v1.Node)},
+			Counts: map[string]int{"tenants": 1, "nodes": 2, "vpcs": 1, "subnets": 1, "ports": 2}, Drops: 12, Warnings: []string{"host-2: its agent has not been heard for 38s"},
+		})
+	case r.URL.Path == "/api/v1/drops":
+		d.answer(w, map[string]any{"items": []v1.Drop{
+			{Node: "host-1", Tenant: "red", Reason: "src-ip-spoof", Packets: 10, Bytes: 840, Meaning: "the source address is not the port's"},
+			{Node: "host-2", Reason: "tunnel-peer-unknown", Packets: 2, Bytes: 100, Meaning: "the sender is no node of the VPC"},
+		}})
+	case r.URL.Path == "/api/v1/apply":
+		d.apply(w, r)
+	case strings.HasPrefix(r.URL.Path, "/api/v1/nodes/host-1/ask/"):
+		d.answer(w, map[string]string{"text": "vni=4096 address=10.0.1.4 kind=peer\n"})
+	case r.Method == http.MethodDelete:
+		d.answer(w, v1.Result{DryRun: r.URL.Query().Get("dryRun") == "true", ResourceVersion: "9", Items: []v1.ResultItem{{Action: v1.ActionDeleted, Kind: v1.KindPort, Tenant: "red", Name: "web-1"}}})
+	case d.objects[r.URL.Path] != nil:
+		d.answer(w, d.objects[r.URL.Path])
+	default:
+		d.list(w, r.URL.Path)
+	}
+}
+
+func (d *desk) list(w http.ResponseWriter, path string) {
+	parts := strings.Split(strings.TrimPrefix(path, "/api/v1/"), "/")
+	kind, ok := v1.KindByWord(parts[len(parts)-1])
+	if !ok {
+		d.fail(w, &v1.Error{Status: 404, Code: v1.CodeNotFound, Object: "red/port/" + parts[len(parts)-1], Message: "there is no such port", Fix: "'weft get ports -t red' lists them"})
+		return
+	}
+	list := v1.List{TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: kind.Kind + "List"}, ResourceVersion: "9", Items: []json.RawMessage{}}
+	var paths []string
+	for p, o := range d.objects {
+		if o.GetKind() == kind.Kind {
+			paths = append(paths, p)
+		}
+	}
+	slices.Sort(paths)
+	for _, p := range paths {
+		body, err := json.Marshal(d.objects[p])
+		if err != nil {
+			d.t.Error(err)
+		}
+		list.Items = append(list.Items, body)
+	}
+	d.answer(w, list)
+}
+
+func (d *desk) apply(w http.ResponseWriter, r *http.Request) {
+	var in struct{ Documents []json.RawMessage }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		d.t.Error(err)
+	}
+	res := v1.Result{DryRun: r.URL.Query().Get("dryRun") == "true", ResourceVersion: "10"}
+	for _, raw := range in.Documents {
+		o, err := v1.DecodeJSON(raw)
+		if err != nil {
+			d.t.Error(err)
+			continue
+		}
+		if p, ok := o.(*v1.Port); ok && len(p.Status.Addresses) == 0 {
+			p.Status.Addresses, p.Status.MAC = p.Spec.Addresses, v1.MAC{2, 0, 0, 0, 0, 1}
+		}
+		body, err := json.Marshal(o)
+		if err != nil {
+			d.t.Error(err)
+		}
+		res.Items = append(res.Items, v1.ResultItem{Action: v1.ActionCreated, Kind: o.GetKind(), Tenant: o.Meta().Tenant, Name: o.Meta().Name, Object: body})
+	}
+	d.answer(w, res)
+}
+
+func (d *desk) answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		d.t.Error(err)
+	}
+}
+
+func (d *desk) fail(w http.ResponseWriter, e *v1.Error) {
+	e.RequestID = "REQ1"
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(e.Status)
+	d.answer(w, e)
+}
+
+// weft runs a command line as a person would and returns what it printed.
+func weft(in string, args ...string) (out, errs string, code int) {
+	var stdout, stderr bytes.Buffer
+	env := &Env{Out: &stdout, Err: &stderr, In: strings.NewReader(in), Version: "v1"}
+	cmd := New(env)
+	cmd.SetArgs(args)
+	err := cmd.Execute()
+	if err != nil {
+		env.PrintError(err)
+	}
+	return stdout.String(), stderr.String(), ExitCode(err)
+}
+
+// moments are times of creation, which differ from run to run.
+var moments = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:]+Z`)
+
+// TestOutput compares what commands print with testdata/*.golden.
+func TestOutput(t *testing.T) {
+	d := newDesk(t)
+	file := filepath.Join(t.TempDir(), "doc.yaml")
+	doc := "apiVersion: weft/v1\nkind: Port\nmetadata: {name: web-2, tenant: red, labels: {app: db}}\nspec: {subnet: web, addresses: [10.0.1.6]}\n---\napiVersion: weft/v1\nkind: Tenant\nmetadata: {name: blue}\n"
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.refuse["GET /api/v1/tenants/blue"] = &v1.Error{Status: 404, Code: v1.CodeNotFound, Object: "tenant/blue", Message: "there is no such tenant"}
+	for name, line := range map[string]string{
+		"get_ports":         "get port -t red",
+		"get_ports_wide":    "get port -A -o wide",
+		"get_several":       "get vpc,subnet -t red",
+		"get_nodes_wide":    "get node -o wide",
+		"get_tenants":       "get tenants",
+		"get_yaml":          "get port red/web-1 -o yaml",
+		"get_json":          "get tenant red -o json",
+		"get_name":          "get port,vpc -A -o name",
+		"get_selected":      "get port -A -l app=web",
+		"get_drops":         "get drops",
+		"get_drops_wide":    "get drops -o wide",
+		"describe_port":     "describe port red/web-1",
+		"describe_detached": "describe port red/web-2",
+		"describe_node":     "describe node host-1",
+		"describe_vpc":      "describe vpc main -t red",
+		"describe_subnet":   "describe subnet web -t red",
+		"describe_tenant":   "describe tenant red",
+		"status":            "status",
+		"dump":              "dump location --node host-1",
+		"apply":             "apply -f " + file,
+		"apply_dry":         "apply --dry-run -f " + file,
+		"diff":              "diff -f " + file,
+		"delete":            "delete port red/web-1 --yes",
+		"delete_dry":        "delete port red/web-1 --dry-run",
+		"delete_asks":       "delete port red/web-1",
+		"create_port":       "create port red/new --subnet web --address 10.0.1.9",
+		"context_list":      "context list",
+		"error_not_found":   "get port red/nobody",
+		"error_kind":        "get prt",
+		"get_all":           "get port",
+		"error_tenant":      "get port web-1",
+		"error_flag":        "get port --nope",
+		"error_arguments":   "status now",
+		"error_format":      "get port -A -o xml",
+		"error_file":        "apply",
+		"error_node":        "dump rows",
+		"error_attach":      "attach red/web-1 --netns x --socket /nowhere/agent.sock",
+		"error_context":     "--context other get tenants",
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, errs, code := weft("", strings.Fields(line)...)
+			shown := strings.ReplaceAll(strings.ReplaceAll(line, file, "doc.yaml"), os.Getenv("WEFT_CONFIG"), "config.yaml")
+			got := fmt.Sprintf("$ weft %s\n%s", shown, moments.ReplaceAllString(out, "TIME"))
+			if errs != "" {
+				got += "--- stderr\n" + strings.ReplaceAll(errs, os.Getenv("WEFT_CONFIG"), "config.yaml")
+			}
+			got += fmt.Sprintf("--- exit %d\n", code)
+			got = regexp.MustCompile(`https://127\.0\.0\.1:\d+`).ReplaceAllString(got, "https://127.0.0.1:7443")
+			golden := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.MkdirAll("testdata", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil || got != string(want) {
+				t.Errorf("got\n%s\nwant (%v)\n%s", got, err, want)
+			}
+		})
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	d := newDesk(t)
+	for code, want := range map[string]int{
+		v1.CodeNotFound: 3, v1.CodeConflict: 4, v1.CodeInUse: 4, v1.CodeBindingTaken: 4, v1.CodeUnauthorized: 5, v1.CodeForbidden: 5,
+		v1.CodeUnavailable: 6, v1.CodeTimeout: 6, v1.CodeInternal: 1, v1.CodeInvalid: 1,
+	} {
+		d.refuse["GET /api/v1/tenants"] = &v1.Error{Status: 400, Code: code, Message: "m"}
+		if _, errs, got := weft("", "get", "tenants"); got != want {
+			t.Errorf("%s exits with %d, want %d\n%s", code, got, want, errs)
+		}
+	}
+	delete(d.refuse, "GET /api/v1/tenants")
+	if _, _, got := weft("", "get", "tenants"); got != 0 {
+		t.Errorf("success exits with %d", got)
+	}
+}
+
+func TestUnreachableServer(t *testing.T) {
+	t.Setenv("WEFT_CONFIG", filepath.Join(t.TempDir(), "config.yaml"))
+	err := client.UpdateContexts(func(c *client.Contexts) error {
+		c.Add(client.Context{Name: "gone", Server: "https://127.0.0.1:1", Token: "token"})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code := weft("", "get", "tenants")
+	if code != exitUnavailable || !strings.Contains(errs, "127.0.0.1:1") || !strings.Contains(errs, "fix:") {
+		t.Errorf("exit %d:\n%s", code, errs)
+	}
+}
+
+func TestNoContextSaysWhatToDo(t *testing.T) {
+	t.Setenv("WEFT_CONFIG", filepath.Join(t.TempDir(), "config.yaml"))
+	_, errs, code := weft("", "get", "tenants")
+	if code == 0 || !strings.Contains(errs, "weft lab up") {
+		t.Errorf("exit %d:\n%s", code, errs)
+	}
+}
+
+func TestWaitTellsWhoIsMissing(t *testing.T) {
+	newDesk(t)
+	doc := "apiVersion: weft/v1\nkind: VPC\nmetadata: {name: main, tenant: red}\nspec: {prefixes: [10.0.0.0/16]}\n"
+	start := time.Now()
+	_, errs, code := weft(doc, "apply", "-f", "-", "--wait", "--timeout", "100ms")
+	if code != exitUnavailable || !strings.Contains(errs, "in effect on 1 of 2 nodes") || !strings.Contains(errs, "host-2") || time.Since(start) > 5*time.Second {
+		t.Errorf("exit %d after %s:\n%s", code, time.Since(start), errs)
+	}
+	doc = "apiVersion: weft/v1\nkind: Subnet\nmetadata: {name: web, tenant: red}\nspec: {vpc: main, prefixes: [10.0.1.0/24]}\n"
+	if _, errs, code := weft(doc, "apply", "-f", "-", "--wait"); code != 0 || !strings.Contains(errs, "applied   2/2 nodes") {
+		t.Errorf("exit %d:\n%s", code, errs)
+	}
+}
+
+func TestDeleteByFileGoesFromUsersToUsed(t *testing.T) {
+	d := newDesk(t)
+	if _, errs, code := weft(documents, "delete", "-f", "-", "--yes"); code != 0 {
+		t.Fatal(errs)
+	}
+	var order []string
+	for _, c := range d.calls {
+		if rest, ok := strings.CutPrefix(c, "DELETE /api/v1/"); ok {
+			order = append(order, strings.Split(strings.TrimPrefix(rest, "tenants/red/"), "?")[0])
+		}
+	}
+	if want := "ports/web-1 ports/web-2 subnets/web vpcs/main nodes/host-1 nodes/host-2 tenants/red"; strings.Join(order, " ") != want {
+		t.Errorf("order %v, want %s", order, want)
+	}
+}
+
+// TestEveryCommandHelps wants a sentence and two examples of each command.
+func TestEveryCommandHelps(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Name() != "help" && c.Name() != "completion" && !c.HasParent() || (c.Parent() != nil && c.Parent().Name() != "completion" && c.Name() != "help" && c.Name() != "completion") {
+			if c.Short == "" || c.Example == "" {
+				t.Errorf("%s has no sentence or no example", c.CommandPath())
+			}
+			if !c.HasSubCommands() && c.Parent() != nil && c.Parent().Name() == "weft" && len(strings.Split(strings.TrimSpace(c.Example), "\n")) < 2 {
+				t.Errorf("%s has less than two examples", c.CommandPath())
+			}
+		}
+		for _, s := range c.Commands() {
+			walk(s)
+		}
+	}
+	walk(New(&Env{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}))
+}
