@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -27,6 +28,8 @@ import (
 type Live interface {
 	// Fill writes the live part of status into o, which is the caller's own copy.
 	Fill(o v1.Object)
+	// Version changes whenever what Fill writes may have changed.
+	Version() uint64
 	// Status tells how the nodes are; the API adds the store and counts.
 	Status(ctx context.Context) v1.ClusterStatus
 	// Drops returns the drop counters of one tenant, or of all for "". With an error, what could be had is returned too.
@@ -125,6 +128,10 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 // route serves watches by hand, and everything else by the operations.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, bodyMost)
+	if err := knownParameters(r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	if _, pattern := s.mux.Handler(r); pattern == "" {
 		s.fail(w, r, s.nowhere(r))
 		return
@@ -136,6 +143,22 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// parameters are all those of a URL that an operation knows.
+var parameters = []string{"cascade", "dryRun", "resourceVersion", "tenant", "watch"}
+
+// knownParameters refuses what no operation knows: a dry run with a slip in its name would write.
+func knownParameters(r *http.Request) error {
+	for name := range r.URL.Query() {
+		if !slices.Contains(parameters, name) {
+			return &v1.Error{
+				Status: http.StatusBadRequest, Code: v1.CodeInvalid, Field: name, Message: fmt.Sprintf("there is no parameter %q", name),
+				Fix: "use one of " + strings.Join(parameters, ", "),
+			}
+		}
+	}
+	return nil
 }
 
 // nowhere tells a wrong URL from a wrong method.
@@ -181,13 +204,16 @@ func (p problem) GetStatus() int { return p.Status }
 // ContentType is that of RFC 9457.
 func (p problem) ContentType(string) string { return "application/problem+json" }
 
+// Problem is what a problem looks like on the wire.
+type Problem struct {
+	Type  string `json:"type" doc:"The code as a URN." example:"urn:weft:error:OVERLAP"`
+	Title string `json:"title" doc:"The status in words."`
+	apiError
+}
+
 // MarshalJSON adds the members that RFC 9457 names.
 func (p problem) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Type  string `json:"type"`
-		Title string `json:"title"`
-		*apiError
-	}{"urn:weft:error:" + p.Code, http.StatusText(p.Status), p.apiError})
+	return json.Marshal(Problem{"urn:weft:error:" + p.Code, http.StatusText(p.Status), *p.apiError})
 }
 
 // toProblem makes the error for the wire. What is not the API's own becomes INTERNAL, and its text goes to the log only.
@@ -204,9 +230,21 @@ func (s *Server) toProblem(ctx context.Context, err error) problem {
 	case errors.As(err, &one):
 		c := *one
 		one = &c
+	case errors.Is(err, store.ErrTooLarge):
+		one = &v1.Error{
+			Status: http.StatusRequestEntityTooLarge, Code: v1.CodeTooLarge, Field: "documents", Message: err.Error(),
+			Fix: "send fewer documents at once; with an etcd of your own, let it take --max-txn-ops=512",
+		}
+	case errors.Is(err, store.ErrFull):
+		s.cfg.Log.Error("the store takes no writes", "err", err)
+		one = &v1.Error{
+			Status: http.StatusInsufficientStorage, Code: v1.CodeUnavailable, Message: err.Error(),
+			Fix: "an operator must raise etcd's quota or defragment it, and clear its alarm",
+		}
 	case errors.Is(err, store.ErrConflict):
 		one = &v1.Error{Status: http.StatusConflict, Code: v1.CodeConflict, Message: err.Error(), Fix: "send it again"}
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		s.cfg.Log.Warn("request not answered in time", "err", err, "request", requestID(ctx))
 		one = &v1.Error{Status: http.StatusServiceUnavailable, Code: v1.CodeUnavailable, Message: "the store did not answer in time", Fix: "send it again"}
 	default:
 		s.cfg.Log.Error("request failed", "err", err, "request", requestID(ctx))

@@ -16,11 +16,12 @@ import (
 
 // Times of a watch.
 const (
+	pulseEvery    = 250 * time.Millisecond // how often the live part of status is looked at
 	bookmarkEvery = 15 * time.Second
 	writeWithin   = 10 * time.Second // a client that takes nothing for so long is cut off
 )
 
-// watch streams the changes of one kind as server-sent events. It begins with a bookmark, so that a client knows that it
+// watch streams the changes of one kind as server-sent events: what is written, and what becomes of it on the nodes. It begins with a bookmark, so that a client knows that it
 // is heard, and ends when the client is too slow; the client resumes by the last version it saw.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo, tenant string) {
 	since := s.cfg.Store.View().Revision()
@@ -45,8 +46,10 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo,
 	w.Header().Set("Cache-Control", "no-store")
 	out := &eventWriter{w: w, c: http.NewResponseController(w)}
 	out.send(v1.Event{Type: v1.EventBookmark, ResourceVersion: strconv.FormatInt(since, 10)})
-	tick := time.NewTicker(bookmarkEvery)
+	alive := s.newPulse(kind.Kind, tenant)
+	tick, beat := time.NewTicker(bookmarkEvery), time.NewTicker(pulseEvery)
 	defer tick.Stop()
+	defer beat.Stop()
 	for out.err == nil {
 		select {
 		case batch, ok := <-changes:
@@ -55,9 +58,14 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo,
 			}
 			for _, e := range batch {
 				since = e.Revision
+				alive.note(e)
 				if ev, ok := s.event(e, kind.Kind, tenant); ok {
 					out.send(ev)
 				}
+			}
+		case <-beat.C:
+			for _, ev := range alive.changes(since) {
+				out.send(ev)
 			}
 		case <-tick.C:
 			out.send(v1.Event{Type: v1.EventBookmark, ResourceVersion: strconv.FormatInt(since, 10)})

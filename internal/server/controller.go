@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	v1 "weft/api/v1"
 	"weft/internal/control/graph"
@@ -23,6 +24,8 @@ type controller struct {
 	store *store.Store
 	hub   *southbound.Hub
 	log   *slog.Logger
+
+	version atomic.Uint64 // counts computations
 
 	mu      sync.Mutex // guards below
 	wake    *sync.Cond // the queue got longer, or closed
@@ -177,6 +180,7 @@ func (c *controller) work() {
 		} else {
 			c.done[id] = now
 		}
+		c.version.Add(1)
 		again := c.running[id]
 		delete(c.running, id)
 		c.mu.Unlock()

@@ -46,6 +46,11 @@ func (l *live) Fill(obj v1.Object) {
 	}
 }
 
+// Version sums what Fill depends on besides the store: acknowledgements, computations, and who is alive (apiserver.Live).
+func (l *live) Version() uint64 {
+	return l.hub.Version() + l.nodes.Version() + l.controller.version.Load()
+}
+
 // applied counts the nodes of the VPC on which a resource of it is in effect.
 func (l *live) applied(o v1.Object, id vpcID) v1.Applied {
 	revision, vni := l.controller.computed(id)

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -455,4 +456,45 @@ func TestBurstOfChangesEndsRight(t *testing.T) {
 		want := tenants * (1 + 1 + 2 + ports + ports/2) // VPC, subnet, two peers, all locations, own ports
 		eventually(t, n.name+" has its rows", func() bool { rows, _ := n.count(); return rows == want })
 	}
+}
+
+// TestWatchTellsWhatBecomesOfIt wants a watch to go on after the write, until the port is in effect and when its node goes.
+func TestWatchTellsWhatBecomesOfIt(t *testing.T) {
+	s := start(t, t.TempDir())
+	h1 := s.join("h1", 1)
+	s.apply(network("red", 1))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.api+"/api/v1/ports?watch=true", nil)
+	req.Header.Set("Authorization", "Bearer "+s.token("admin"))
+	resp, err := s.http().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	states := make(chan string, 100)
+	go func() {
+		defer close(states)
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				var e struct{ Object v1.Port }
+				if json.Unmarshal([]byte(data), &e) == nil && e.Object.Status.State != "" {
+					states <- e.Object.Status.State
+				}
+			}
+		}
+	}()
+	wait := func(want string) {
+		t.Helper()
+		for got := range states {
+			if got == want {
+				return
+			}
+		}
+		t.Fatalf("the watch ended before %s", want)
+	}
+	h1.claim(t, "red", 0)
+	wait("Attached")
+	h1.stop()
+	wait("NodeGone")
 }

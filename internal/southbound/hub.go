@@ -20,6 +20,7 @@ type Hub struct {
 
 	mu     sync.Mutex // guards all below
 	rev    uint64
+	acks   uint64
 	scopes map[uint32]*scope // by VNI
 	nodes  map[uint16]*hubNode
 }
@@ -225,9 +226,17 @@ func (h *Hub) Wake(n uint16) <-chan struct{} {
 func (h *Hub) Ack(n uint16, epoch string, revision uint64, failures []Failure) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.acks++
 	if node := h.node(n); epoch == h.epoch && revision >= node.acked {
 		node.acked, node.failures = revision, failures
 	}
+}
+
+// Version changes with every change of rows and every acknowledgement.
+func (h *Hub) Version() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rev + h.acks
 }
 
 // Applied counts the nodes that host the VPC and those of them on which its present rows are in effect, and names the rest.

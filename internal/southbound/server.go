@@ -62,10 +62,11 @@ type Server struct {
 	pb.UnimplementedSouthboundServer
 	cfg ServerConfig
 
-	mu       sync.Mutex // guards sessions, asks
+	mu       sync.Mutex // guards all below
 	sessions map[string]*session
 	asks     map[uint64]chan *pb.Answer
 	lastAsk  uint64
+	joins    uint64 // counts streams
 }
 
 // session is one node's stream, kept after its end to tell when the node was last heard.
@@ -154,6 +155,7 @@ func (s *Server) open(hello Hello, number uint16, cancel context.CancelFunc) *se
 		hello: hello, number: number, cancel: cancel, open: true, lastSeen: time.Now(),
 		ask: make(chan *pb.Ask, 16),
 	}
+	s.joins++
 	s.sessions[hello.Node] = ses
 	return ses
 }
@@ -270,6 +272,19 @@ func (s *Server) Presence(node string) (Presence, bool) {
 		Hello: ses.hello, Number: ses.number, LastSeen: ses.lastSeen,
 		Alive: ses.open && time.Since(ses.lastSeen) < goneAfter,
 	}, true
+}
+
+// Version changes when a node comes, goes, or falls silent.
+func (s *Server) Version() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.joins
+	for _, ses := range s.sessions {
+		if ses.open && time.Since(ses.lastSeen) < goneAfter {
+			v += 1 << 32
+		}
+	}
+	return v
 }
 
 // Ask puts a question to a node and waits for its answer. The error is ErrNodeGone where the node is not connected.
