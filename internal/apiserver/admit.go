@@ -31,6 +31,7 @@ type admission struct {
 	now   time.Time
 	pools map[string]*ipam.Pool // by tenant/vpc
 	count map[string]int        // by tenant/kind, this transaction's writes included
+	self  bool                  // a node speaks of itself
 }
 
 func newAdmission(tx *store.Tx, now time.Time) *admission {
@@ -151,7 +152,8 @@ func (a *admission) check(o, old v1.Object) error {
 	case *v1.Tenant:
 		return a.number(o, &o.Status.Number)
 	case *v1.Node:
-		return a.node(o)
+		oldNode, _ := old.(*v1.Node)
+		return a.node(o, oldNode)
 	case *v1.VPC:
 		return a.vpc(o)
 	case *v1.Subnet:
@@ -195,7 +197,17 @@ func (a *admission) number(o *v1.Tenant, n *uint32) error {
 	return nil
 }
 
-func (a *admission) node(o *v1.Node) error {
+// node checks a node. Its address is where others send to: while ports are attached there, only the node itself can say
+// that it has moved.
+func (a *admission) node(o, old *v1.Node) error {
+	if old != nil && old.Spec.Address != o.Spec.Address && !a.self {
+		for _, p := range a.tx.List(v1.KindPort, "") {
+			if p.(*v1.Port).Status.Node == o.Name {
+				return refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.address", "start the agent with the new address: it says so itself; or detach the node's ports first",
+					"the address is %s and stays so while ports such as %s are attached", old.Spec.Address, v1.ID(p))
+			}
+		}
+	}
 	for _, other := range a.tx.List(v1.KindNode, "") {
 		if other.Meta().Name != o.Name && other.(*v1.Node).Spec.Address == o.Spec.Address {
 			return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.address", "give each node an address of its own",

@@ -13,8 +13,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +32,7 @@ const token = "a-token-of-at-least-thirty-two-characters"
 type quiet struct{}
 
 func (quiet) Fill(v1.Object)                                   {}
+func (quiet) Version() uint64                                  { return 0 }
 func (quiet) Status(context.Context) v1.ClusterStatus          { return v1.ClusterStatus{} }
 func (quiet) Drops(context.Context, string) ([]v1.Drop, error) { return nil, nil }
 func (quiet) Ask(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
@@ -141,6 +144,10 @@ func head(kind, tenant, name string) string {
 	return fmt.Sprintf("---\napiVersion: weft/v1\nkind: %s\nmetadata: {tenant: %s, name: %s}\n", kind, tenant, name)
 }
 
+func node(name, address string) string {
+	return head("Node", "", name) + "spec: {address: " + address + ", roles: [host]}\n"
+}
+
 // base is tenant red with a VPC, two subnets and a port.
 func base() string {
 	return head("Tenant", "", "red") +
@@ -174,7 +181,7 @@ func TestWhatIsLeftOpenIsDecided(t *testing.T) {
 
 func TestRefusedChangesNothing(t *testing.T) {
 	s := newSite(t)
-	s.mustApply(base())
+	s.mustApply(base() + node("host-1", "192.0.2.9"))
 	if _, err := s.api.Claim(t.Context(), "host-1", "red", "web-1", false); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +208,8 @@ func TestRefusedChangesNothing(t *testing.T) {
 		"twice":      {head("Tenant", "", "x") + head("Tenant", "", "x"), v1.CodeDuplicate, "metadata.name"},
 		"one_of_two": {head("Tenant", "", "x") + head("VPC", "x", "m") + "spec: {prefixes: [10.0.0.1/16]}\n", v1.CodeHostBits, "spec.prefixes[0]"},
 		"stale":      {"---\napiVersion: weft/v1\nkind: Tenant\nmetadata: {name: red, resourceVersion: '1'}\n", v1.CodeConflict, "metadata.resourceVersion"},
-		"same_node":  {head("Node", "", "a") + "spec: {address: 192.0.2.1, roles: [host]}\n" + head("Node", "", "b") + "spec: {address: 192.0.2.1, roles: [host]}\n", v1.CodeInUse, "spec.address"},
+		"same_node":  {node("a", "192.0.2.1") + node("b", "192.0.2.1"), v1.CodeInUse, "spec.address"},
+		"node_moves": {node("host-1", "192.0.2.8"), v1.CodeImmutable, "spec.address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, e := s.apply(c.doc)
@@ -215,6 +223,19 @@ func TestRefusedChangesNothing(t *testing.T) {
 	}
 	if after := s.api.cfg.Store.View().Revision(); after != before {
 		t.Errorf("the store went from revision %d to %d", before, after)
+	}
+}
+
+// TestAsManyTenantsAsDocuments writes the most that one request takes, each document in a scope of its own.
+func TestAsManyTenantsAsDocuments(t *testing.T) {
+	s := newSite(t)
+	var docs strings.Builder
+	for i := range documentsMost {
+		docs.WriteString(head("Tenant", "", fmt.Sprint("t", i)))
+	}
+	s.mustApply(docs.String())
+	if n := s.api.cfg.Store.View().Count(v1.KindTenant); n != documentsMost {
+		t.Errorf("%d tenants are stored", n)
 	}
 }
 
@@ -262,7 +283,7 @@ func TestDeleteNamesUsersOrCascades(t *testing.T) {
 
 func TestClaims(t *testing.T) {
 	s := newSite(t)
-	s.mustApply(base() + head("Node", "", "host-1") + "spec: {address: 192.0.2.1, roles: [host]}\n")
+	s.mustApply(base() + node("host-1", "192.0.2.1") + node("host-2", "192.0.2.2"))
 	ctx := t.Context()
 	claim := func(node string, move bool, want string) string {
 		t.Helper()
@@ -289,8 +310,77 @@ func TestClaims(t *testing.T) {
 	if _, err := s.api.Claim(ctx, "host-1", "red", "nobody", false); codeOf(err) != v1.CodeNotFound {
 		t.Errorf("claim of nothing: %v", err)
 	}
+	if _, err := s.api.Claim(ctx, "host-9", "red", "web-1", true); codeOf(err) != v1.CodeNotFound {
+		t.Errorf("claim by a node that is not there: %v", err)
+	}
 	if _, e := s.result(s.do(http.MethodDelete, "/api/v1/nodes/host-1", "", token)); e == nil || e.Code != v1.CodeInUse {
 		t.Errorf("delete of a node in use: %v", e)
+	}
+}
+
+// TestNodeThatGoesFreesItsPorts deletes a node with ports of more tenants than fit into one transaction, while others come.
+func TestNodeThatGoesFreesItsPorts(t *testing.T) {
+	s := newSite(t)
+	const tenants = documentsMost + 20
+	s.mustApply(node("host-1", "192.0.2.1"))
+	for i := range tenants {
+		red := fmt.Sprint("t", i)
+		s.mustApply(head("Tenant", "", red) + head("VPC", red, "main") + "spec: {prefixes: [10.0.0.0/16]}\n" +
+			head("Subnet", red, "web") + "spec: {vpc: main, prefixes: [10.0.1.0/24]}\n" + head("Port", red, "pinned") + "spec: {subnet: web, node: host-1}\n")
+	}
+	if _, err := s.api.Claim(t.Context(), "host-1", "t0", "pinned", false); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range tenants {
+			if _, e := s.apply(head("Port", fmt.Sprint("t", i), "late") + "spec: {subnet: web, node: host-1}\n"); e != nil && e.Code != v1.CodeNoReference {
+				t.Error(e)
+			}
+		}
+	})
+	if _, e := s.result(s.do(http.MethodDelete, "/api/v1/nodes/host-1?cascade=true", "", token)); e != nil {
+		t.Error(e)
+	}
+	wg.Wait()
+	view := s.api.cfg.Store.View()
+	if _, ok := view.Get(v1.KindNode, "", "host-1"); ok {
+		t.Error("the node is still there")
+	}
+	for _, o := range view.List(v1.KindPort, "") {
+		if p := o.(*v1.Port); p.Spec.Node != "" || p.Status.Node != "" || p.Status.Binding != "" {
+			t.Errorf("%s refers to a node that is gone: %q, %q", v1.ID(p), p.Spec.Node, p.Status.Node)
+		}
+	}
+}
+
+func TestNodesSayWhatTheyAre(t *testing.T) {
+	s := newSite(t)
+	s.mustApply(base())
+	hello := v1.Node{
+		TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindNode}, Metadata: v1.Metadata{Name: "host-1"},
+		Spec: v1.NodeSpec{Address: netip.MustParseAddr("192.0.2.1"), Roles: []string{"host"}},
+	}
+	first, err := s.api.RegisterNode(t.Context(), hello)
+	if err != nil || first.Status.Number != 1 {
+		t.Fatalf("node %+v, error %v", first, err)
+	}
+	s.mustApply("apiVersion: weft/v1\nkind: Node\nmetadata: {name: host-1, labels: {rack: r1}}\nspec: {address: 192.0.2.1, roles: [host], site: north}\n")
+	if _, err := s.api.Claim(t.Context(), "host-1", "red", "web-1", false); err != nil {
+		t.Fatal(err)
+	}
+	before := s.api.cfg.Store.View().Revision()
+	if _, err := s.api.RegisterNode(t.Context(), hello); err != nil || s.api.cfg.Store.View().Revision() != before {
+		t.Errorf("the same hello wrote (error %v)", err)
+	}
+	hello.Spec.Address = netip.MustParseAddr("192.0.2.7")
+	moved, err := s.api.RegisterNode(t.Context(), hello)
+	if err != nil || moved.Spec.Address != hello.Spec.Address || moved.Spec.Site != "north" || moved.Labels["rack"] != "r1" || moved.Status.Number != 1 {
+		t.Errorf("node %+v, error %v", moved, err)
+	}
+	hello.Name = "host-2"
+	if _, err := s.api.RegisterNode(t.Context(), hello); codeOf(err) != v1.CodeInUse {
+		t.Errorf("the address of another: error %v", err)
 	}
 }
 
@@ -339,6 +429,11 @@ func TestWrongRequestsGetOurErrors(t *testing.T) {
 	}{
 		"nowhere":      {http.MethodGet, "/api/v1/nothing", "", 404, v1.CodeNotFound},
 		"wrong_method": {http.MethodPut, "/api/v1/status", "", 405, v1.CodeUnknownMethod},
+		"no_list":      {http.MethodPost, "/api/v1/apply", `{}`, 400, v1.CodeMalformed},
+		"other_list":   {http.MethodPost, "/api/v1/apply", `{"docs":[]}`, 400, v1.CodeMalformed},
+		"two_lists":    {http.MethodPost, "/api/v1/apply", `{"documents":[]}{}`, 400, v1.CodeMalformed},
+		"parameter":    {http.MethodPost, "/api/v1/apply?dryrun=true", `{"documents":[]}`, 400, v1.CodeInvalid},
+		"not_a_bool":   {http.MethodPost, "/api/v1/apply?dryRun=maybe", `{"documents":[]}`, 422, v1.CodeInvalid},
 		"not_json":     {http.MethodPost, "/api/v1/apply", "{", 400, v1.CodeMalformed},
 		"too_large":    {http.MethodPost, "/api/v1/apply", strings.Repeat(" ", bodyMost+1), 413, v1.CodeTooLarge},
 		"too_many":     {http.MethodPost, "/api/v1/apply", `{"documents":[` + strings.Repeat(`{"apiVersion":"weft/v1","kind":"Tenant"},`, 100) + `{"apiVersion":"weft/v1","kind":"Tenant"}]}`, 413, v1.CodeTooLarge},
@@ -346,6 +441,7 @@ func TestWrongRequestsGetOurErrors(t *testing.T) {
 		"no_such":      {http.MethodGet, "/api/v1/tenants/red/ports/nobody", "", 404, v1.CodeNotFound},
 		"no_tenant":    {http.MethodGet, "/api/v1/tenants/nobody/ports", "", 404, v1.CodeNotFound},
 		"bad_version":  {http.MethodGet, "/api/v1/tenants/red/ports?watch=true&resourceVersion=x", "", 400, v1.CodeInvalid},
+		"new_version":  {http.MethodGet, "/api/v1/tenants/red/ports?watch=true&resourceVersion=99999999", "", 410, v1.CodeExpired},
 		"old_version":  {http.MethodGet, "/api/v1/tenants/red/ports?watch=true&resourceVersion=0", "", 410, v1.CodeExpired},
 		"gone_node":    {http.MethodPost, "/api/v1/nodes/x/ask/dump", "null", 503, v1.CodeNodeGone},
 	} {
@@ -397,17 +493,17 @@ func TestBatchesIntoOneVPCStayQuick(t *testing.T) {
 	s := newSite(t)
 	s.mustApply(head("Tenant", "", "red") + head("VPC", "red", "main") + "spec: {prefixes: [10.0.0.0/16]}\n" + head("Subnet", "red", "web") + "spec: {vpc: main, prefixes: [10.0.0.0/19]}\n")
 	start := time.Now()
-	for i := range 30 {
+	for i := range 50 {
 		var docs strings.Builder
 		for j := range documentsMost {
 			docs.WriteString(head("Port", "red", fmt.Sprintf("p-%d-%d", i, j)) + "spec: {subnet: web}\n")
 		}
 		s.mustApply(docs.String())
 	}
-	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("3000 ports took %s", took)
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("5000 ports took %s", took)
 	}
-	if n := s.api.cfg.Store.View().Count(v1.KindPort); n != 3000 {
+	if n := s.api.cfg.Store.View().Count(v1.KindPort); n != 5000 {
 		t.Errorf("%d ports are stored", n)
 	}
 }

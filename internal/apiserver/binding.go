@@ -3,9 +3,11 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -14,12 +16,27 @@ import (
 )
 
 // RegisterNode makes the node what it says of itself: created at its first hello, its address and roles followed later.
+// Labels, and a site that the node does not know, stay what users wrote.
 func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) {
-	if old, ok := s.cfg.Store.View().Get(v1.KindNode, "", n.Name); ok {
-		n.Labels = old.Meta().Labels
+	var action v1.Action
+	_, err := s.cfg.Store.Update(ctx, []string{"", store.NodeScope(n.Name)}, func(tx *store.Tx) error {
+		doc := v1.Clone(&n)
+		doc.ResourceVersion = ""
+		if found, ok := tx.Get(v1.KindNode, "", n.Name); ok {
+			old := found.(*v1.Node)
+			doc.Labels, doc.Spec.Site = old.Labels, cmp.Or(n.Spec.Site, old.Spec.Site)
+		}
+		a := newAdmission(tx, time.Now().UTC().Truncate(time.Second))
+		a.self = true
+		item, err := a.put(doc)
+		action = item.Action
+		return err
+	})
+	if action != v1.ActionUnchanged || err != nil {
+		s.audit(ctx, "register", "host", n.Name, "address", n.Spec.Address, "action", action, "err", err)
 	}
-	if _, err := s.apply(ctx, []v1.Object{&n}, false); err != nil {
-		return nil, errorsOf(err)[0]
+	if err != nil {
+		return nil, err
 	}
 	stored, ok := s.cfg.Store.View().Get(v1.KindNode, "", n.Name)
 	if !ok {
@@ -31,7 +48,10 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 // Claim binds a port to a node. A node that claims a port again keeps the binding; a port that another node has is given
 // only with move.
 func (s *Server) Claim(ctx context.Context, node, tenant, port string, move bool) (binding string, err error) {
-	_, err = s.cfg.Store.Update(ctx, []string{tenant}, func(tx *store.Tx) error {
+	_, err = s.cfg.Store.Update(ctx, []string{tenant, store.NodeScope(node)}, func(tx *store.Tx) error {
+		if _, ok := tx.Get(v1.KindNode, "", node); !ok {
+			return notFound(v1.KindNode, "", node)
+		}
 		found, ok := tx.Get(v1.KindPort, tenant, port)
 		if !ok {
 			return notFound(v1.KindPort, tenant, port)

@@ -3,15 +3,18 @@
 package apiserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"reflect"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -107,6 +110,7 @@ func (s *Server) register() {
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"token": {}}}
 	s.api = humago.New(s.mux, config)
+	s.api.OpenAPI().Components.Schemas.RegisterTypeAlias(reflect.TypeFor[problem](), reflect.TypeFor[Problem]())
 	registerKind[v1.Tenant](s)
 	registerKind[v1.Node](s)
 	registerKind[v1.VPC](s)
@@ -135,7 +139,11 @@ func registerKind[T any, P object[T]](s *Server) {
 
 // registerList makes the operation that lists a kind at a place.
 func (s *Server) registerList(info v1.KindInfo, id, path, summary string) {
-	huma.Register(s.api, s.operation(id, http.MethodGet, path, summary),
+	op := s.operation(id, http.MethodGet, path, summary)
+	op.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
+		"text/event-stream": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[v1.Event](), true, "")},
+	}}}
+	huma.Register(s.api, op,
 		func(ctx context.Context, in *listInput) (*body[v1.List], error) { return s.list(ctx, info, in.tenant) })
 }
 
@@ -223,17 +231,19 @@ func (s *Server) put(ctx context.Context, info v1.KindInfo, tenant, name string,
 // write applies documents and audits.
 func (s *Server) write(ctx context.Context, docs []v1.Object, dryRun bool) (*body[v1.Result], error) {
 	res, err := s.apply(ctx, docs, dryRun)
+	if err != nil {
+		p := s.toProblem(ctx, err)
+		if !dryRun {
+			for _, d := range docs {
+				s.audit(ctx, "apply", "object", v1.ID(d), "action", "refused", "code", p.Code)
+			}
+		}
+		return nil, p
+	}
 	if !dryRun {
 		for i, d := range docs {
-			action := "refused"
-			if err == nil {
-				action = string(res.Items[i].Action)
-			}
-			s.audit(ctx, "apply", "object", v1.ID(d), "action", action)
+			s.audit(ctx, "apply", "object", v1.ID(d), "action", res.Items[i].Action)
 		}
-	}
-	if err != nil {
-		return nil, s.toProblem(ctx, err)
 	}
 	return &body[v1.Result]{*res}, nil
 }
@@ -300,7 +310,16 @@ func (s *Server) registerCluster() {
 // decodeDocuments reads the body of apply. Every document that is wrong is named.
 func decodeDocuments(data []byte) ([]v1.Object, error) {
 	var in ApplyRequest
-	if err := json.Unmarshal(data, &in); err != nil {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err := d.Decode(&in)
+	if err == nil && in.Documents == nil {
+		err = errors.New("there are no documents")
+	}
+	if _, end := d.Token(); err == nil && !errors.Is(end, io.EOF) {
+		err = errors.New("something follows")
+	}
+	if err != nil {
 		return nil, &v1.Error{
 			Status: http.StatusBadRequest, Code: v1.CodeMalformed, Message: fmt.Sprintf("the body is not {\"documents\": [...]}: %v", err), Fix: "look at /openapi.yaml",
 		}
@@ -320,6 +339,9 @@ func decodeDocuments(data []byte) ([]v1.Object, error) {
 	return docs, errs.OrNil()
 }
 
+// statusWithin bounds how long status waits for the store: one that does not answer is what status has to tell.
+const statusWithin = 3 * time.Second
+
 func (s *Server) status(ctx context.Context, _ *nothing) (*body[v1.ClusterStatus], error) {
 	st := s.cfg.Live.Status(ctx)
 	view := s.cfg.Store.View()
@@ -328,6 +350,8 @@ func (s *Server) status(ctx context.Context, _ *nothing) (*body[v1.ClusterStatus
 	for _, k := range v1.Kinds() {
 		st.Counts[k.Plural] = view.Count(k.Kind)
 	}
+	ctx, cancel := context.WithTimeout(ctx, statusWithin)
+	defer cancel()
 	var err error
 	if st.Store, err = s.cfg.Store.Status(ctx); err != nil {
 		st.Warnings = append(st.Warnings, "the store does not answer: "+err.Error())

@@ -113,13 +113,21 @@ func checkDistinct(docs []v1.Object) error {
 	return nil
 }
 
-// scopesOf lists the scopes that a set of documents is checked in: each tenant, and the cluster for its kinds.
+// scopesOf lists the scopes that a set of documents is checked in: each tenant, the cluster for its kinds, and the nodes
+// that ports name.
 func scopesOf(docs []v1.Object) []string {
 	scopes := []string{}
 	for _, d := range docs {
 		scopes = append(scopes, d.Meta().Tenant)
-		if d.GetKind() == v1.KindTenant {
-			scopes = append(scopes, d.Meta().Name)
+		switch d := d.(type) {
+		case *v1.Tenant:
+			scopes = append(scopes, d.Name)
+		case *v1.Node:
+			scopes = append(scopes, store.NodeScope(d.Name))
+		case *v1.Port:
+			if d.Spec.Node != "" {
+				scopes = append(scopes, store.NodeScope(d.Spec.Node))
+			}
 		}
 	}
 	return scopes
@@ -136,136 +144,6 @@ func errorsOf(err error) v1.ErrorList {
 		return v1.ErrorList{one}
 	}
 	return v1.ErrorList{{Status: http.StatusInternalServerError, Code: v1.CodeInternal, Message: err.Error()}}
-}
-
-// deletion is what a delete is asked to do.
-type deletion struct {
-	kind         v1.Kind
-	tenant, name string
-	cascade      bool
-	dryRun       bool
-}
-
-// remove deletes a resource, and with cascade all that refers to it, the users before the used. More than one transaction
-// takes is deleted in several; if one of them fails, what is left is whole in itself and the delete can be repeated.
-func (s *Server) remove(ctx context.Context, d deletion) (*v1.Result, error) {
-	res := &v1.Result{DryRun: d.dryRun}
-	for {
-		more := false
-		var items []v1.ResultItem
-		revision, err := s.cfg.Store.Update(ctx, s.deletionScopes(d), func(tx *store.Tx) error {
-			items, more = nil, false
-			o, ok := tx.Get(d.kind, d.tenant, d.name)
-			if !ok {
-				return notFound(d.kind, d.tenant, d.name)
-			}
-			users := usersOf(tx, o)
-			if len(users) > 0 && !d.cascade {
-				return inUse(o, users)
-			}
-			all := append(users, o)
-			if !d.dryRun && len(all) > documentsMost {
-				all, more = all[:documentsMost], true
-			}
-			for _, u := range all {
-				items = append(items, drop(tx, u, o))
-			}
-			if d.dryRun {
-				return errDryRun
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errDryRun) {
-			return nil, err
-		}
-		res.Items = append(res.Items, items...)
-		if !more {
-			res.ResourceVersion = strconv.FormatInt(cmp.Or(revision, s.cfg.Store.View().Revision()), 10)
-			return res, nil
-		}
-	}
-}
-
-// drop deletes a resource; a port that merely is attached at a node which goes is only detached.
-func drop(tx *store.Tx, o, root v1.Object) v1.ResultItem {
-	m := o.Meta()
-	item := v1.ResultItem{Action: v1.ActionDeleted, Kind: o.GetKind(), Tenant: m.Tenant, Name: m.Name}
-	if p, ok := o.(*v1.Port); ok && root.GetKind() == v1.KindNode {
-		p = v1.Clone(p)
-		p.Status.Node, p.Status.Binding = "", ""
-		tx.Put(p)
-		item.Action = v1.ActionConfigured
-		return item
-	}
-	tx.Delete(o.GetKind(), m.Tenant, m.Name)
-	return item
-}
-
-// deletionScopes lists the scopes that a delete touches.
-func (s *Server) deletionScopes(d deletion) []string {
-	scopes := []string{d.tenant}
-	switch d.kind {
-	case v1.KindTenant:
-		scopes = append(scopes, d.name)
-	case v1.KindNode:
-		for _, o := range s.cfg.Store.View().List(v1.KindPort, "") {
-			if o.(*v1.Port).Status.Node == d.name {
-				scopes = append(scopes, o.Meta().Tenant)
-			}
-		}
-	}
-	return scopes
-}
-
-// usersOf lists what refers to a resource, directly or through others, the users before the used.
-func usersOf(tx *store.Tx, o v1.Object) []v1.Object {
-	var users []v1.Object
-	keep := func(kind v1.Kind, tenant string, uses func(v1.Object) bool) {
-		for _, u := range tx.List(kind, tenant) {
-			if uses(u) {
-				users = append(users, u)
-			}
-		}
-	}
-	m := o.Meta()
-	all := func(v1.Object) bool { return true }
-	switch o.(type) {
-	case *v1.Tenant:
-		keep(v1.KindPort, m.Name, all)
-		keep(v1.KindSubnet, m.Name, all)
-		keep(v1.KindVPC, m.Name, all)
-	case *v1.VPC:
-		keep(v1.KindPort, m.Tenant, func(u v1.Object) bool { return u.(*v1.Port).Status.VPC == m.Name })
-		keep(v1.KindSubnet, m.Tenant, func(u v1.Object) bool { return u.(*v1.Subnet).Spec.VPC == m.Name })
-	case *v1.Subnet:
-		keep(v1.KindPort, m.Tenant, func(u v1.Object) bool { return u.(*v1.Port).Spec.Subnet == m.Name })
-	case *v1.Node:
-		keep(v1.KindPort, "", func(u v1.Object) bool {
-			p := u.(*v1.Port)
-			return p.Status.Node == m.Name || p.Spec.Node == m.Name
-		})
-	}
-	return users
-}
-
-// inUse names up to five users.
-func inUse(o v1.Object, users []v1.Object) error {
-	text := ""
-	for i, u := range users {
-		if i == 5 {
-			text += " and " + strconv.Itoa(len(users)-5) + " more"
-			break
-		}
-		if i > 0 {
-			text += ", "
-		}
-		text += v1.ID(u)
-	}
-	fix := "delete those first, or delete all of it with --cascade"
-	if o.GetKind() == v1.KindNode {
-		fix = "detach or move those first, or detach all of them with --cascade"
-	}
-	return refuse(o, http.StatusConflict, v1.CodeInUse, "", fix, "it is in use by %s", text)
 }
 
 func notFound(kind v1.Kind, tenant, name string) error {

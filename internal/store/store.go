@@ -26,6 +26,8 @@ var (
 	ErrCompacted = errors.New("changes since that revision are not kept")
 	// ErrTooLarge says that a transaction holds more than etcd takes at once.
 	ErrTooLarge = errors.New("the transaction is too large for etcd")
+	// ErrUnavailable says that etcd did not answer in time, or not at all. A write may have been done all the same.
+	ErrUnavailable = errors.New("etcd does not answer")
 	// ErrFull says that etcd has no space left, and takes no writes until there is some.
 	ErrFull = errors.New("etcd has no space left")
 	// ErrConflict says that a transaction did not get through against others.

@@ -106,10 +106,10 @@ func (s *Store) write(ctx context.Context, tx *Tx, scopes []string) (revision in
 	case errors.Is(err, ErrTooLarge):
 		return 0, false, err
 	case err != nil:
-		return 0, false, fmt.Errorf("write to etcd: %w", err)
+		return 0, false, fmt.Errorf("%w: %v", ErrUnavailable, err)
 	}
 	if err := s.image.reached(ctx, revision); err != nil {
-		return 0, false, fmt.Errorf("wait for revision %d: %w", revision, err)
+		return 0, false, fmt.Errorf("%w: wait for revision %d: %v", ErrUnavailable, revision, err)
 	}
 	return revision, done, nil
 }
