@@ -32,7 +32,7 @@ Commands that need a lab take the one of the current context, or the only one th
   weft lab down`,
 	}
 	cmd.AddCommand(newLabUpCommand(env), newLabDownCommand(env), newLabListCommand(env), newLabStatusCommand(env),
-		newLabExecCommand(env), newLabGraphCommand(env), newLabPcapCommand(env))
+		newLabExecCommand(env), newLabPingCommand(env), newLabGraphCommand(env), newLabPcapCommand(env))
 	for _, c := range cmd.Commands() {
 		run := c.RunE
 		c.RunE = func(cmd *cobra.Command, args []string) error { return labError(run(cmd, args)) }
