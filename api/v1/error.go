@@ -7,7 +7,7 @@ import "strings"
 // Error says what was wrong with a request: RFC 9457 problem details with the members code, field, fix and requestId.
 type Error struct {
 	Status    int       `json:"status" doc:"HTTP status."`
-	Code      string    `json:"code" doc:"Stable word for programs, for example SUBNET_OVERLAP." example:"SUBNET_OVERLAP"`
+	Code      string    `json:"code" doc:"Stable word for programs, for example OVERLAP." example:"OVERLAP"`
 	Object    string    `json:"object,omitempty" doc:"What the error is about: tenant/kind/name." example:"red/subnet/web"`
 	Field     string    `json:"field,omitempty" doc:"Path of the field." example:"spec.prefixes[0]"`
 	Message   string    `json:"message" doc:"What is wrong, and why."`

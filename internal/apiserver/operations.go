@@ -140,8 +140,10 @@ func registerKind[T any, P object[T]](s *Server) {
 // registerList makes the operation that lists a kind at a place.
 func (s *Server) registerList(info v1.KindInfo, id, path, summary string) {
 	op := s.operation(id, http.MethodGet, path, summary)
-	op.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
-		"text/event-stream": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[v1.Event](), true, "")},
+	schemas := s.api.OpenAPI().Components.Schemas
+	op.Responses = map[string]*huma.Response{"200": {Description: "The list, or with watch the stream of its changes", Content: map[string]*huma.MediaType{
+		"application/json":  {Schema: schemas.Schema(reflect.TypeFor[v1.List](), true, "")},
+		"text/event-stream": {Schema: schemas.Schema(reflect.TypeFor[v1.Event](), true, "")},
 	}}}
 	huma.Register(s.api, op,
 		func(ctx context.Context, in *listInput) (*body[v1.List], error) { return s.list(ctx, info, in.tenant) })

@@ -208,7 +208,7 @@ func (p problem) ContentType(string) string { return "application/problem+json" 
 type Problem struct {
 	Type  string `json:"type" doc:"The code as a URN." example:"urn:weft:error:OVERLAP"`
 	Title string `json:"title" doc:"The status in words."`
-	apiError
+	v1.Error
 }
 
 // MarshalJSON adds the members that RFC 9457 names.
