@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -54,12 +55,12 @@ func (c *Client) Watch(ctx context.Context, kind v1.Kind, tenant, resourceVersio
 type watch struct {
 	client  *Client
 	kind    v1.Kind
-	done    string // version whose steps all came: the next connection starts there
-	current string // version of the last steps; a transaction's steps share one, so more of it may come
-	seen    int    // steps of current that were yielded
-	skip    int    // steps of current that the present connection repeats
-	heard   bool   // a step came over the present connection
-	stopped bool   // the reader wants no more
+	done    string          // version whose steps all came: the next connection starts there
+	current string          // version of the last steps; a transaction's steps share one, so more of it may come
+	seen    map[string]bool // resources whose write at current was yielded
+	skip    map[string]bool // those of them that the present connection has yet to repeat
+	heard   bool            // a step came over the present connection
+	stopped bool            // the reader wants no more
 	yield   func(WatchEvent, error) bool
 }
 
@@ -99,7 +100,7 @@ func (w *watch) connect(ctx context.Context, path string) error {
 	if w.done != "" {
 		q.Set("resourceVersion", w.done)
 	}
-	w.skip = w.seen
+	w.skip = maps.Clone(w.seen)
 	resp, err := w.client.send(ctx, http.MethodGet, path, q, nil)
 	if err != nil {
 		return err
@@ -148,29 +149,35 @@ func (w *watch) step(data []byte) error {
 		out.Object = o
 	}
 	w.heard = true
-	if w.fresh(e) {
+	if w.fresh(out) {
 		w.stopped = !w.yield(out, nil)
 	}
 	return nil
 }
 
-// fresh notes a step and reports whether it was not yielded before.
-func (w *watch) fresh(e v1.Event) bool {
-	switch {
-	case e.Type == v1.EventBookmark:
+// fresh notes a step and reports whether it was not yielded before. Only writes are repeated by a new connection; a step
+// that tells what became of a resource on the nodes has the version of the last write, and is never repeated.
+func (w *watch) fresh(e WatchEvent) bool {
+	if e.Type == v1.EventBookmark {
 		if e.ResourceVersion != w.done {
-			w.done, w.current, w.seen, w.skip = e.ResourceVersion, "", 0, 0
+			w.done, w.current, w.seen, w.skip = e.ResourceVersion, "", nil, nil
 		}
 		return true
-	case e.ResourceVersion != w.current:
+	}
+	if e.ResourceVersion != w.current {
 		if w.current != "" {
 			w.done = w.current
 		}
-		w.current, w.seen, w.skip = e.ResourceVersion, 0, 0
-	case w.skip > 0:
-		w.skip--
+		w.current, w.seen, w.skip = e.ResourceVersion, make(map[string]bool), nil
+	}
+	if e.Object == nil || (e.Type != v1.EventDeleted && e.Object.Meta().ResourceVersion != e.ResourceVersion) {
+		return true
+	}
+	id := v1.ID(e.Object)
+	if w.skip[id] {
+		delete(w.skip, id)
 		return false
 	}
-	w.seen++
+	w.seen[id] = true
 	return true
 }

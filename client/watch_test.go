@@ -13,26 +13,35 @@ import (
 	v1 "weft/api/v1"
 )
 
+// event is a step of a watch, as the server writes it.
 func event(kind v1.EventType, version int, name string) string {
+	return live(kind, version, version, name)
+}
+
+// live is a step about a resource whose own version is written.
+func live(kind v1.EventType, version, written int, name string) string {
 	object := ""
 	if name != "" {
-		object = fmt.Sprintf(`,"object":{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":%q}}`, name)
+		object = fmt.Sprintf(`,"object":{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":%q,"resourceVersion":"%d"}}`, name, written)
 	}
 	return fmt.Sprintf("id: %d\nevent: %s\ndata: {\"type\":%q,\"resourceVersion\":\"%d\"%s}\n\n", version, kind, kind, version, object)
 }
 
+// TestWatchGoesOnWhereItWasCut wants each write once, and what became of resources each time that it is told.
 func TestWatchGoesOnWhereItWasCut(t *testing.T) {
 	var asked []string
 	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.URL.Query().Get("resourceVersion"))
 		switch len(asked) {
 		case 1: // cut in the middle of version 7, and in the middle of a line
-			fmt.Fprint(w, ": comment\n\n", event(v1.EventBookmark, 5, ""), event(v1.EventAdded, 6, "a"), event(v1.EventAdded, 7, "b"), "data: {")
+			fmt.Fprint(w, ": comment\n\n", event(v1.EventBookmark, 5, ""), event(v1.EventAdded, 6, "a"), event(v1.EventAdded, 7, "b"),
+				live(v1.EventModified, 7, 6, "a"), event(v1.EventModified, 7, "b"), "data: {")
 		case 2:
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"code":"UNAVAILABLE","message":"starting"}`)
 		case 3:
-			fmt.Fprint(w, event(v1.EventBookmark, 6, ""), event(v1.EventAdded, 7, "b"), event(v1.EventAdded, 7, "c"), event(v1.EventBookmark, 7, ""))
+			fmt.Fprint(w, event(v1.EventBookmark, 6, ""), event(v1.EventAdded, 7, "b"), event(v1.EventAdded, 7, "c"),
+				live(v1.EventModified, 7, 6, "a"), event(v1.EventModified, 7, "b"), event(v1.EventBookmark, 7, ""))
 		default:
 			w.WriteHeader(http.StatusGone)
 			fmt.Fprint(w, `{"code":"EXPIRED","message":"too old"}`)
@@ -47,7 +56,7 @@ func TestWatchGoesOnWhereItWasCut(t *testing.T) {
 			got = append(got, e.Object.Meta().Name+e.ResourceVersion)
 		}
 	}
-	if want := "a6 b7 c7 EXPIRED"; strings.Join(got, " ") != want {
+	if want := "a6 b7 a7 b7 c7 a7 b7 EXPIRED"; strings.Join(got, " ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
 	if want := "5 6 6 7"; strings.Join(asked, " ") != want {
