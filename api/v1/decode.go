@@ -21,6 +21,7 @@ import (
 const (
 	documentMost = 1 << 20 // bytes of one JSON document
 	depthMost    = 32      // nesting of one document
+	errorsMost   = 20      // told of one document
 )
 
 // problem makes an error of a document.
@@ -28,7 +29,8 @@ func problem(code, field, fix, format string, args ...any) *Error {
 	return &Error{Status: http.StatusUnprocessableEntity, Code: code, Field: field, Message: fmt.Sprintf(format, args...), Fix: fix}
 }
 
-// DecodeJSON reads one document strictly: a field that the kind does not have, or a field twice, is an error.
+// DecodeJSON reads one document strictly: a field that the kind does not have, a field twice, or a value that cannot be one
+// is an error. Several of them are an ErrorList.
 func DecodeJSON(data []byte) (Object, error) {
 	if len(data) > documentMost {
 		return nil, problem(CodeTooLarge, "", "split it", "the document has %d bytes; at most %d are possible", len(data), documentMost)
@@ -50,8 +52,14 @@ func DecodeJSON(data []byte) (Object, error) {
 		return nil, problem(CodeUnknownKind, "apiVersion", "write apiVersion: "+APIVersion, "there is no apiVersion %q", v)
 	}
 	o := info.New()
-	if e := checkFields(root, reflect.TypeOf(o).Elem(), ""); e != nil {
-		return nil, named(e, root, info)
+	if errs := checkFields(root, reflect.TypeOf(o).Elem(), ""); len(errs) > 0 {
+		for _, e := range errs {
+			named(e, root, info)
+		}
+		if len(errs) == 1 {
+			return nil, errs[0]
+		}
+		return nil, errs[:min(len(errs), errorsMost)]
 	}
 	if err := json.Unmarshal(data, o); err != nil {
 		return nil, named(problem(CodeInvalid, "", "compare with 'weft explain' or docs/api", "%v", err), root, info)
@@ -147,7 +155,7 @@ func join(path, key string) string {
 }
 
 // checkFields compares a tree with a Go type: every field must exist there, in the same case, and hold what its type can.
-func checkFields(v any, t reflect.Type, path string) *Error {
+func checkFields(v any, t reflect.Type, path string) ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -155,66 +163,70 @@ func checkFields(v any, t reflect.Type, path string) *Error {
 		return nil
 	}
 	if t.Kind() != reflect.String && reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()) {
-		return checkText(v, t, path)
+		return list(checkText(v, t, path))
 	}
+	var errs ErrorList
 	switch t.Kind() {
 	case reflect.Struct:
 		return checkStruct(v, t, path)
 	case reflect.Slice:
-		list, ok := v.([]any)
+		elements, ok := v.([]any)
 		if !ok {
-			return wrongType(path, "a list, for example [a, b]", v)
+			return list(wrongType(path, "a list, for example [a, b]", v))
 		}
-		for i, e := range list {
-			if err := checkFields(e, t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
-				return err
-			}
+		for i, e := range elements {
+			errs = append(errs, checkFields(e, t.Elem(), fmt.Sprintf("%s[%d]", path, i))...)
 		}
 	case reflect.Map:
 		m, ok := v.(map[string]any)
 		if !ok {
-			return wrongType(path, "fields with values, for example {app: web}", v)
+			return list(wrongType(path, "fields with values, for example {app: web}", v))
 		}
-		for k, e := range m {
-			if err := checkFields(e, t.Elem(), join(path, k)); err != nil {
-				return err
-			}
+		for _, k := range slices.Sorted(maps.Keys(m)) { // always the same order
+			errs = append(errs, checkFields(m[k], t.Elem(), join(path, k))...)
 		}
 	case reflect.String:
 		if _, ok := v.(string); !ok {
-			return wrongType(path, "a text (quote it if it looks like a number)", v)
+			return list(wrongType(path, "a text (quote it if it looks like a number)", v))
 		}
 	case reflect.Bool:
 		if _, ok := v.(bool); !ok {
-			return wrongType(path, "true or false", v)
+			return list(wrongType(path, "true or false", v))
 		}
 	default:
-		return checkNumber(v, t, path)
+		return list(checkNumber(v, t, path))
 	}
-	return nil
+	return errs
 }
 
-func checkStruct(v any, t reflect.Type, path string) *Error {
+// list makes a list of one error or none.
+func list(e *Error) ErrorList {
+	if e == nil {
+		return nil
+	}
+	return ErrorList{e}
+}
+
+func checkStruct(v any, t reflect.Type, path string) ErrorList {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return wrongType(path, "fields with values", v)
+		return list(wrongType(path, "fields with values", v))
 	}
+	var errs ErrorList
 	fields := jsonFields(t)
-	for _, k := range slices.Sorted(maps.Keys(m)) { // always the same error first
-		e := m[k]
+	for _, k := range slices.Sorted(maps.Keys(m)) {
 		f, ok := fields[k]
 		if !ok {
 			fix := "remove it"
 			if near := nearest(k, fields); near != "" {
 				fix = fmt.Sprintf("did you mean %s?", join(path, near))
 			}
-			return problem(CodeUnknownField, join(path, k), fix, "there is no such field")
+			errs = append(errs, problem(CodeUnknownField, join(path, k), fix, "there is no such field"))
+			continue
 		}
-		if err := checkFields(e, f, join(path, k)); err != nil {
-			return err
-		}
+		errs = append(errs, checkFields(m[k], f, join(path, k))...)
 	}
-	return nil
+	return errs
 }
 
 // jsonFields maps the names of a struct's fields to their types.
@@ -251,7 +263,11 @@ func checkText(v any, t reflect.Type, path string) *Error {
 			return problem(CodeInvalid, path, "write "+example(t), "%q is not an address", s)
 		}
 	case reflect.TypeFor[netip.Prefix]():
-		if _, err := netip.ParsePrefix(s); err != nil && s != "" {
+		p, err := netip.ParsePrefix(s)
+		if err == nil && p != p.Masked() {
+			return hostBits(path, p)
+		}
+		if err != nil && s != "" {
 			if a, aerr := netip.ParseAddr(s); aerr == nil {
 				return problem(CodeInvalid, path, fmt.Sprintf("write %s/%d, or a shorter length", a, a.BitLen()), "%q has no length", s)
 			}
@@ -264,6 +280,10 @@ func checkText(v any, t reflect.Type, path string) *Error {
 		}
 	}
 	return nil
+}
+
+func hostBits(path string, p netip.Prefix) *Error {
+	return problem(CodeHostBits, path, "write "+p.Masked().String(), "%s has bits set beyond its length", p)
 }
 
 // example says what a value of the type looks like.

@@ -21,6 +21,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"wrong_type":      {`{"apiVersion":"weft/v1","kind":"VPC","metadata":{"name":7}}`, CodeInvalid, "metadata.name", "quote"},
 		"not_a_list":      {`{"apiVersion":"weft/v1","kind":"VPC","spec":{"prefixes":"10.0.0.0/16"}}`, CodeInvalid, "spec.prefixes", "a list"},
 		"bad_prefix":      {`{"apiVersion":"weft/v1","kind":"VPC","spec":{"prefixes":["10.0.0/16"]}}`, CodeInvalid, "spec.prefixes[0]", "10.0.1.0/24"},
+		"host_bits":       {vpc(`"10.0.0.5/24"`), CodeHostBits, "spec.prefixes[0]", "write 10.0.0.0/24"},
 		"no_length":       {`{"apiVersion":"weft/v1","kind":"VPC","spec":{"prefixes":["10.0.0.0"]}}`, CodeInvalid, "spec.prefixes[0]", "10.0.0.0/32"},
 		"bad_address":     {`{"apiVersion":"weft/v1","kind":"Port","spec":{"addresses":["10.0.0.4/24"]}}`, CodeInvalid, "spec.addresses[0]", "write 10.0.0.4"},
 		"bad_mac":         {`{"apiVersion":"weft/v1","kind":"Port","spec":{"mac":"02-00"}}`, CodeInvalid, "spec.mac", "02:00"},
@@ -43,19 +44,42 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+func TestDecodeFindsEveryError(t *testing.T) {
+	_, err := DecodeJSON([]byte(`{"apiVersion":"weft/v1","kind":"VPC","metadata":{"tenant":"red","nam":"m","labels":{"a":1}},"spec":{"prefixes":["10.0.0.5/24","x"],"y":1}}`))
+	var many ErrorList
+	if !errors.As(err, &many) {
+		t.Fatalf("got %v, want a list", err)
+	}
+	var got []string
+	for _, e := range many {
+		got = append(got, e.Code+" at "+e.Field)
+		if e.Object != "red/vpc" || e.Fix == "" {
+			t.Errorf("%s is about %q, fix %q", e.Code, e.Object, e.Fix)
+		}
+	}
+	want := "INVALID at metadata.labels.a, UNKNOWN_FIELD at metadata.nam, HOST_BITS at spec.prefixes[0], INVALID at spec.prefixes[1], UNKNOWN_FIELD at spec.y"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
 func TestValidateFindsEveryError(t *testing.T) {
 	for name, c := range map[string]struct {
 		doc    string
 		fields []string // code at field
 	}{
 		"good_port":     {goodPort, nil},
-		"host_bits":     {vpc(`"10.0.0.5/24"`), []string{"HOST_BITS at spec.prefixes[0]"}},
 		"ipv6":          {vpc(`"fd00::/48"`), []string{"UNSUPPORTED at spec.prefixes[0]"}},
 		"overlap":       {vpc(`"10.0.0.0/16","10.0.1.0/24"`), []string{"OVERLAP at spec.prefixes[1]"}},
 		"multicast":     {vpc(`"224.0.0.0/8"`), []string{"INVALID at spec.prefixes[0]"}},
 		"too_wide":      {vpc(`"10.0.0.0/7"`), []string{"INVALID at spec.prefixes[0]"}},
 		"none":          {vpc(``), []string{"REQUIRED at spec.prefixes"}},
-		"two_errors":    {vpc(`"10.0.0.5/24","127.0.0.0/16"`), []string{"HOST_BITS at spec.prefixes[0]", "INVALID at spec.prefixes[1]"}},
+		"two_errors":    {vpc(`"fd00::/48","127.0.0.0/16"`), []string{"UNSUPPORTED at spec.prefixes[0]", "INVALID at spec.prefixes[1]"}},
+		"null_prefix":   {vpc(`null`), []string{"INVALID at spec.prefixes[0]"}},
+		"labels":        {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"a","labels":{"b!":"x","a!":"x","c":"-"}}}`, []string{"INVALID at metadata.labels", "INVALID at metadata.labels", "INVALID at metadata.labels.c"}},
+		"many_dns":      {`{"apiVersion":"weft/v1","kind":"Subnet","metadata":{"tenant":"red","name":"a"},"spec":{"vpc":"m","prefixes":["10.0.0.0/24"],"dns":["10.0.0.2"` + strings.Repeat(`,"10.0.0.2"`, 8) + `]}}`, []string{"TOO_LARGE at spec.dns"}},
+		"many_roles":    {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["x"` + strings.Repeat(`,"x"`, 100_000) + `]}}`, []string{"TOO_LARGE at spec.roles"}},
+		"bad_site":      {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["host"],"site":"A B"}}`, []string{"INVALID at spec.site"}},
 		"bad_name":      {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"Red_1"}}`, []string{"INVALID at metadata.name"}},
 		"no_tenant":     {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"name":"a"},"spec":{"subnet":"s"}}`, []string{"REQUIRED at metadata.tenant"}},
 		"stray_tenant":  {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"a","tenant":"b"}}`, []string{"INVALID at metadata.tenant"}},

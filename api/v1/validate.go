@@ -4,6 +4,7 @@ package v1
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -20,6 +21,9 @@ const (
 	labelsMost    = 64
 	labelMost     = 63
 	prefixesMost  = 64
+	dnsMost       = 8
+	rolesMost     = 8
+	addressesMost = 2  // of a port: one for each address family
 	vpcBitsLeast  = 8  // the widest IPv4 prefix of a VPC
 	vpcBitsMost   = 28 // the narrowest
 	subnetBits    = 29 // the narrowest IPv4 prefix of a subnet: below, nothing is left beside the reserved addresses
@@ -69,7 +73,8 @@ func (c *checker) meta(t *TypeMeta, m *Metadata, kind Kind, tenanted bool) {
 	if len(m.Labels) > labelsMost {
 		c.add(CodeTooLarge, "metadata.labels", "remove some", "there are %d labels; at most %d are possible", len(m.Labels), labelsMost)
 	}
-	for k, v := range m.Labels {
+	for _, k := range slices.Sorted(maps.Keys(m.Labels)) {
+		v := m.Labels[k]
 		if len(k) > labelMost || !labelPattern.MatchString(k) {
 			c.add(CodeInvalid, "metadata.labels", "use letters, digits and '-', '_', '.', '/' between them, at most 63", "%q cannot be the key of a label", k)
 		}
@@ -111,7 +116,7 @@ func (c *checker) prefix(field string, p netip.Prefix, least, most int) bool {
 	case !p.Addr().Is4():
 		c.add(CodeUnsupported, field, "use an IPv4 range such as 10.0.0.0/16", "%s is IPv6; this version carries IPv4 only", p)
 	case p != p.Masked():
-		c.add(CodeHostBits, field, "write "+p.Masked().String(), "%s has bits set beyond its length", p)
+		c.errs = append(c.errs, hostBits(field, p))
 	case p.Bits() < least || p.Bits() > most:
 		c.add(CodeInvalid, field, fmt.Sprintf("choose a length from /%d to /%d", least, most), "the length /%d of %s is not possible here", p.Bits(), p)
 	case unusable(p) != "":
@@ -177,8 +182,15 @@ func (n *Node) Validate() ErrorList {
 	} else {
 		c.addr("spec.address", n.Spec.Address)
 	}
+	if s := n.Spec.Site; s != "" {
+		c.name("spec.site", "site", s)
+	}
 	if len(n.Spec.Roles) == 0 {
 		c.add(CodeRequired, "spec.roles", "write roles: [host]", "the node has no role")
+	}
+	if len(n.Spec.Roles) > rolesMost {
+		c.add(CodeTooLarge, "spec.roles", "write each role once", "there are %d roles; at most %d are possible", len(n.Spec.Roles), rolesMost)
+		return c.errs
 	}
 	for i, r := range n.Spec.Roles {
 		if r != "host" && r != "edge" {
@@ -214,7 +226,10 @@ func (s *Subnet) Validate() ErrorList {
 			c.add(CodeReserved, "spec.gateway", "write "+first.Addr().Next().String()+", or leave it out", "%s is the network's own or its broadcast address", g)
 		}
 	}
-	for i, d := range s.Spec.DNS {
+	if n := len(s.Spec.DNS); n > dnsMost {
+		c.add(CodeTooLarge, "spec.dns", "name fewer", "there are %d resolvers; at most %d are possible", n, dnsMost)
+	}
+	for i, d := range s.Spec.DNS[:min(len(s.Spec.DNS), dnsMost)] {
 		c.addr(fmt.Sprintf("spec.dns[%d]", i), d)
 	}
 	return c.errs
@@ -225,7 +240,7 @@ func (p *Port) Validate() ErrorList {
 	var c checker
 	c.meta(&p.TypeMeta, &p.Metadata, KindPort, true)
 	c.name("spec.subnet", "subnet", p.Spec.Subnet)
-	for i, a := range p.Spec.Addresses {
+	for i, a := range p.Spec.Addresses[:min(len(p.Spec.Addresses), addressesMost)] {
 		f := fmt.Sprintf("spec.addresses[%d]", i)
 		if c.addr(f, a) && i > 0 {
 			c.add(CodeInvalid, f, "make another port for another address", "a port has one address of each family at most")

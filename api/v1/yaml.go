@@ -26,25 +26,38 @@ func DecodeYAML(data []byte) ([]Object, error) {
 	number := 1
 	for _, part := range splitYAML(data) {
 		o, err := decodePart(part.text)
-		var e *Error
-		switch {
-		case err == nil && o == nil: // nothing but comments
+		if err == nil && o == nil { // nothing but comments
 			continue
-		case err == nil:
+		}
+		if err == nil {
 			objects = append(objects, o)
-		case errors.As(err, &e):
+		}
+		for _, e := range errorsIn(err) {
 			at := fmt.Sprintf("document %d, line %d", number, part.line+max(e.line, 1))
 			if e.column > 0 {
 				at += fmt.Sprintf(", column %d", e.column)
 			}
 			e.Message = at + ": " + e.Message
 			errs = append(errs, e)
-		default:
-			return nil, err
 		}
 		number++
 	}
 	return objects, errs.OrNil()
+}
+
+// errorsIn lists the errors that DecodeJSON or decodePart found.
+func errorsIn(err error) ErrorList {
+	var many ErrorList
+	var one *Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &many):
+		return many
+	case errors.As(err, &one):
+		return ErrorList{one}
+	}
+	return ErrorList{problem(CodeMalformed, "", "compare with docs/api", "%v", err)}
 }
 
 // part is one document of a stream; line is the number of lines before it.
@@ -108,10 +121,8 @@ func decodePart(text []byte) (Object, error) {
 		return nil, malformed(err)
 	}
 	o, err := DecodeJSON(j)
-	var e *Error
-	if errors.As(err, &e) {
+	for _, e := range errorsIn(err) {
 		e.line, e.column = position(body, e.Field)
-		return nil, e
 	}
 	return o, err
 }

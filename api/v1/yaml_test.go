@@ -17,6 +17,7 @@ const (
 func TestYAMLErrorsNameThePlace(t *testing.T) {
 	for name, c := range map[string]struct{ doc, code, field, at, fix string }{
 		"bad_value":     {tenantYAML + "---\n" + portYAML + "  addresses:\n    - 10.0.1\n", CodeInvalid, "spec.addresses[0]", "document 2, line 13, column 7", "10.0.1.4"},
+		"host_bits":     {"apiVersion: weft/v1\nkind: VPC\nmetadata: {tenant: red, name: main}\nspec:\n  prefixes:\n    - 10.0.0.0/16\n    - 10.1.0.1/16\n", CodeHostBits, "spec.prefixes[1]", "document 1, line 7, column 7", "write 10.1.0.0/16"},
 		"unknown_field": {portYAML + "  adresses: [10.0.1.4]\n", CodeUnknownField, "spec.adresses", "document 1, line 8", "did you mean spec.addresses?"},
 		"after_empty":   {"---\n# nothing\n---\n" + portYAML + "  x: 1\n", CodeUnknownField, "spec.x", "document 1, line 11", "remove it"},
 		"syntax":        {tenantYAML + "---\na: b: c\n", CodeMalformed, "", "document 2, line 5, column 4", "indentation"},

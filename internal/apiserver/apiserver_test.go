@@ -206,7 +206,7 @@ func TestRefusedChangesNothing(t *testing.T) {
 		"mac_taken": {head("Port", "red", "x") + "spec: {subnet: web, mac: '02:00:00:00:00:01'}\n" +
 			head("Port", "red", "y") + "spec: {subnet: web, mac: '02:00:00:00:00:01'}\n", v1.CodeInUse, "spec.mac"},
 		"twice":      {head("Tenant", "", "x") + head("Tenant", "", "x"), v1.CodeDuplicate, "metadata.name"},
-		"one_of_two": {head("Tenant", "", "x") + head("VPC", "x", "m") + "spec: {prefixes: [10.0.0.1/16]}\n", v1.CodeHostBits, "spec.prefixes[0]"},
+		"one_of_two": {head("Tenant", "", "x") + head("VPC", "x", "m") + "spec: {prefixes: [127.0.0.0/16]}\n", v1.CodeInvalid, "spec.prefixes[0]"},
 		"stale":      {"---\napiVersion: weft/v1\nkind: Tenant\nmetadata: {name: red, resourceVersion: '1'}\n", v1.CodeConflict, "metadata.resourceVersion"},
 		"same_node":  {node("a", "192.0.2.1") + node("b", "192.0.2.1"), v1.CodeInUse, "spec.address"},
 		"node_moves": {node("host-1", "192.0.2.8"), v1.CodeImmutable, "spec.address"},
@@ -431,6 +431,7 @@ func TestWrongRequestsGetOurErrors(t *testing.T) {
 		"wrong_method": {http.MethodPut, "/api/v1/status", "", 405, v1.CodeUnknownMethod},
 		"no_list":      {http.MethodPost, "/api/v1/apply", `{}`, 400, v1.CodeMalformed},
 		"other_list":   {http.MethodPost, "/api/v1/apply", `{"docs":[]}`, 400, v1.CodeMalformed},
+		"host_bits":    {http.MethodPut, "/api/v1/tenants/red/vpcs/x", `{"apiVersion":"weft/v1","kind":"VPC","metadata":{"tenant":"red","name":"x"},"spec":{"prefixes":["10.0.0.1/16"]}}`, 422, v1.CodeHostBits},
 		"two_lists":    {http.MethodPost, "/api/v1/apply", `{"documents":[]}{}`, 400, v1.CodeMalformed},
 		"parameter":    {http.MethodPost, "/api/v1/apply?dryrun=true", `{"documents":[]}`, 400, v1.CodeInvalid},
 		"not_a_bool":   {http.MethodPost, "/api/v1/apply?dryRun=maybe", `{"documents":[]}`, 422, v1.CodeInvalid},

@@ -330,10 +330,11 @@ func decodeDocuments(data []byte) ([]v1.Object, error) {
 	var errs v1.ErrorList
 	for i, raw := range in.Documents {
 		o, err := v1.DecodeJSON(raw)
-		var e *v1.Error
-		if errors.As(err, &e) {
-			e.Message = fmt.Sprintf("document %d: %s", i+1, e.Message)
-			errs = append(errs, e)
+		if err != nil {
+			for _, e := range errorsOf(err) {
+				e.Message = fmt.Sprintf("document %d: %s", i+1, e.Message)
+				errs = append(errs, e)
+			}
 			continue
 		}
 		docs = append(docs, o)
