@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"weft/internal/netns"
@@ -45,12 +46,16 @@ func (l *Lab) remove(s *steps) error {
 		return err
 	}
 	s.done("%d processes ended", ended)
-	for _, ns := range l.Namespaces {
+	namespaces, err := l.allNamespaces() // only now: nobody is left to make more
+	if err != nil {
+		return err
+	}
+	for _, ns := range namespaces {
 		if err := netns.Delete(ns); err != nil {
 			return err
 		}
 	}
-	s.done("%d namespaces removed", len(l.Namespaces))
+	s.done("%d namespaces removed", len(namespaces))
 	for _, p := range l.Paths {
 		if err := os.RemoveAll(p); err != nil {
 			return fmt.Errorf("remove %s: %w", p, err)
@@ -67,6 +72,27 @@ func (l *Lab) remove(s *steps) error {
 	}
 	s.done("lab %s is gone", l.Name)
 	return nil
+}
+
+// probeMark follows the name of a node's namespace in the names of those that its agent makes for 'weft check'.
+const probeMark = "-check-"
+
+// allNamespaces returns those of lab.json and those that agents made for a check and, killed, could not remove.
+func (l *Lab) allNamespaces() ([]string, error) {
+	names, err := netns.List()
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(l.Namespaces)
+	for _, name := range names {
+		isProbe := func(n TopologyNode) bool {
+			return n.Role.HasAgent() && strings.HasPrefix(name, l.netNS(n.Name)+probeMark)
+		}
+		if slices.ContainsFunc(l.Topology.Nodes, isProbe) && !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all, nil
 }
 
 // salvage lists what carries the name of a lab whose lab.json cannot be read.

@@ -188,6 +188,39 @@ func TestDownEndsWhatRunsInTheLabAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestDownRemovesTheProbesOfAKilledAgentAndNothingElse(t *testing.T) {
+	name := labFor("prb")
+	l := testLab(t, name)
+	probe, other := l.netNS("host-1")+probeMark+"a-1", l.netNS("mine") // the second only looks like the lab's
+	for _, ns := range []string{probe, other} {
+		if err := netns.Create(ns); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := netns.Delete(ns); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	inProbe := exec.Command("sleep", "60")
+	if err := netns.Start(inProbe, probe); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = inProbe.Wait() }()
+	if err := Down(name, nil); err != nil {
+		t.Fatal(err)
+	}
+	if netns.Exists(probe) || startTime(inProbe.Process.Pid) != 0 {
+		t.Error("a probe of an agent is left")
+	}
+	if !netns.Exists(other) {
+		t.Error("down took a namespace that the lab did not make")
+	}
+	if err := netns.Delete(other); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDownAfterALostAndADamagedFile(t *testing.T) {
 	for i, damage := range []func(string) error{
 		func(path string) error { return os.WriteFile(path, []byte("{"), 0o600) },

@@ -83,7 +83,11 @@ func (l *Lab) victims() ([]victim, error) {
 			pids[p.PID] = true
 		}
 	}
-	for _, ns := range l.Namespaces {
+	namespaces, err := l.allNamespaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, ns := range namespaces {
 		if !netns.Exists(ns) {
 			continue
 		}
