@@ -188,6 +188,28 @@ func TestRouteWithTwoNextHops(t *testing.T) {
 	send(t, a, b, "198.51.100.9:7000")
 }
 
+func TestTxChecksumIsSetPerDevice(t *testing.T) {
+	a, b := testNS(t, "a"), testNS(t, "b")
+	if err := CreateVeth(End{a, "to-b", nil}, End{b, "to-a", nil}, 1500); err != nil {
+		t.Fatal(err)
+	}
+	ns := open(t, a)
+	for _, want := range []bool{false, true, true, false} {
+		if err := ns.SetTxChecksum("to-b", want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ns.TxChecksum("to-b"); err != nil || got != want {
+			t.Errorf("TxChecksum = %v, %v; want %v", got, err, want)
+		}
+	}
+	if got, err := open(t, b).TxChecksum("to-a"); err != nil || !got {
+		t.Errorf("the other end: %v, %v", got, err)
+	}
+	if err := ns.SetTxChecksum("absent", false); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("an absent device: %v", err)
+	}
+}
+
 func TestSysctlsBelongToTheirNamespace(t *testing.T) {
 	a, b := testNS(t, "a"), testNS(t, "b")
 	const key = "net/ipv4/ip_forward"
