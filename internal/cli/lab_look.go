@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,9 @@ func newLabGraphCommand(env *Env) *cobra.Command {
   weft lab graph -o mermaid`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if !slices.Contains(lab.GraphFormats, format) {
+				return usageError{fmt.Errorf("%q is not a way to write a graph: use one of %s", format, strings.Join(lab.GraphFormats, ", "))}
+			}
 			l, err := openLab(env, name)
 			if err != nil {
 				return err
