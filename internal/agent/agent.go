@@ -192,8 +192,12 @@ func (a *Agent) rescan() {
 	}
 }
 
-// settle applies without a step, and tells the server where that changed what fails.
+// settle applies without a step, and tells the server where that changed what fails. Before the first synced step it does
+// nothing: without rows, every port would look taken away.
 func (a *Agent) settle() {
+	if !a.isSynced() {
+		return
+	}
 	before := a.failures
 	after := a.apply()
 	a.mu.Lock()

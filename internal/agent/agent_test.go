@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"weft/internal/node/kernel"
+	"weft/internal/node/overlay"
+	"weft/internal/node/port"
+)
+
+// fakeDevices is a kernel that counts what is taken from it.
+type fakeDevices struct {
+	port.Kernel
+	taken int
+}
+
+func (d *fakeDevices) Links(string) ([]kernel.Link, error)        { return nil, nil }
+func (d *fakeDevices) AttachedPorts() ([]string, error)           { return nil, nil }
+func (d *fakeDevices) DetachPort(string) error                    { d.taken++; return nil }
+func (d *fakeDevices) DeleteLink(string) error                    { d.taken++; return nil }
+func (d *fakeDevices) FindLink(string) (kernel.Link, bool, error) { return kernel.Link{}, false, nil }
+
+// fakeTable is a kernel table that counts writes.
+type fakeTable[K, V comparable] struct {
+	have   map[K]V
+	writes int
+}
+
+func (t *fakeTable[K, V]) All() (map[K]V, error) { return maps.Clone(t.have), nil }
+func (t *fakeTable[K, V]) Put(K, V) error        { t.writes++; return nil }
+func (t *fakeTable[K, V]) Delete(K) error        { t.writes++; return nil }
+
+// A restarted agent knows its attachments and no rows yet. What is asked of it until they come (attach, detach) must not
+// make it take the others for ports that the server took away.
+func TestNothingIsSettledBeforeTheFirstStep(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "attachments.json")
+	if err := os.WriteFile(file, []byte(`[{"id":{"Tenant":"red","Port":"web-1"},"netns":"/run/netns/x","device":"eth0","binding":"b"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dev := &fakeDevices{}
+	locations := &fakeTable[kernel.LocationKey, kernel.Location]{have: map[kernel.LocationKey]kernel.Location{{VNI: 4096}: {}}}
+	senders := &fakeTable[kernel.SenderKey, kernel.Sender]{have: map[kernel.SenderKey]kernel.Sender{{VNI: 4096}: {}}}
+	ports, err := port.New(port.Config{
+		StateFile: file, MTU: 1450, Kernel: dev, Log: slog.New(slog.DiscardHandler),
+		Table: &fakeTable[kernel.PortKey, kernel.Port]{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Agent{
+		cfg: Config{Log: slog.New(slog.DiscardHandler)}, ports: ports, changed: make(chan struct{}),
+		overlay: overlay.New(overlay.Config{Node: "h1", Locations: locations, Senders: senders}),
+	}
+	a.settle()
+	if _, ok := ports.State(port.ID{Tenant: "red", Port: "web-1"}); !ok || dev.taken+locations.writes+senders.writes != 0 {
+		t.Errorf("before the first step: attachment kept %t, %d devices taken, %d and %d writes; want it kept and none",
+			ok, dev.taken, locations.writes, senders.writes)
+	}
+	a.synced = true
+	a.settle()
+	if _, ok := ports.State(port.ID{Tenant: "red", Port: "web-1"}); ok || dev.taken == 0 || locations.writes != 1 || senders.writes != 1 {
+		t.Error("after a step without rows the attachment and its entries are still there")
+	}
+}
