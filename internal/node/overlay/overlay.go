@@ -91,7 +91,7 @@ func (o *Overlay) Update(row southbound.Row) {
 	case southbound.Peer:
 		n := o.net(r.VNI)
 		if old, ok := n.peers[r.Node]; ok && old.Address != r.Address {
-			o.senders.Delete(kernel.SenderKey{VNI: r.VNI, Addr: old.Address})
+			o.removeSender(n, old)
 		}
 		n.peers[r.Node] = r
 		o.sender(n, r)
@@ -124,7 +124,7 @@ func (o *Overlay) Delete(key southbound.Key) {
 		delete(n.subnets, key)
 	case southbound.TablePeer:
 		if p, ok := n.peers[key.Node]; ok {
-			o.senders.Delete(kernel.SenderKey{VNI: key.VNI, Addr: p.Address})
+			o.removeSender(n, p)
 			delete(n.peers, key.Node)
 		}
 		for _, l := range n.locations {
@@ -171,6 +171,16 @@ func (o *Overlay) sender(n *network, p southbound.Peer) {
 		return
 	}
 	o.senders.Update(kernel.SenderKey{VNI: p.VNI, Addr: p.Address}, kernel.Sender{Tenant: n.tenant, Node: p.Node})
+}
+
+// removeSender forgets the address of a peer, unless another peer has taken it over: in one step nodes may exchange theirs.
+func (o *Overlay) removeSender(n *network, p southbound.Peer) {
+	for _, other := range n.peers {
+		if other.Node != p.Node && other.Address == p.Address && other.Name != o.cfg.Node {
+			return
+		}
+	}
+	o.senders.Delete(kernel.SenderKey{VNI: p.VNI, Addr: p.Address})
 }
 
 // router makes the subnet's gateway an address of the virtual router.

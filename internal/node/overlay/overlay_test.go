@@ -135,6 +135,28 @@ func TestChangesOfRowsAreFollowed(t *testing.T) {
 }
 
 // TestAnyOrderEndsAtTheSame feeds random histories in random order and compares with what a fresh node makes of the end.
+func TestPeersMayTakeOverAddresses(t *testing.T) {
+	b := newBench()
+	for _, r := range rows(4096) {
+		b.o.Update(r)
+	}
+	other := netip.MustParseAddr("198.19.0.3")
+	b.o.Update(southbound.Peer{VNI: 4096, Node: 3, Name: "h3", Address: other})
+	b.apply(t)
+	b.o.Update(southbound.Peer{VNI: 4096, Node: 2, Name: "h2", Address: other})
+	b.o.Update(southbound.Peer{VNI: 4096, Node: 3, Name: "h3", Address: tunnel})
+	b.apply(t)
+	want := map[netip.Addr]uint16{other: 2, tunnel: 3}
+	for addr, node := range want {
+		if got := b.senders.have[kernel.SenderKey{VNI: 4096, Addr: addr}].Node; got != node {
+			t.Errorf("%s may send as node %d, want %d", addr, got, node)
+		}
+	}
+	if len(b.senders.have) != len(want) {
+		t.Errorf("senders are %v", b.senders.have)
+	}
+}
+
 func TestAnyOrderEndsAtTheSame(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 3))
