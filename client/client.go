@@ -15,7 +15,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -169,6 +171,13 @@ func (c *Client) Drops(ctx context.Context, tenant string) (drops []v1.Drop, war
 	}
 	err = c.call(ctx, http.MethodGet, "/api/v1/drops", q, nil, &out)
 	return out.Items, out.Warnings, err
+}
+
+// Trace tells what would become of a packet that a port sends: an echo request (protocol icmp), or tcp or udp to a port.
+func (c *Client) Trace(ctx context.Context, tenant, name string, to netip.Addr, protocol string, port uint16) (*v1.Trace, error) {
+	q := url.Values{"to": {to.String()}, "protocol": {protocol}, "port": {strconv.Itoa(int(port))}}
+	out := &v1.Trace{}
+	return out, c.call(ctx, http.MethodGet, "/api/v1/tenants/"+url.PathEscape(tenant)+"/ports/"+url.PathEscape(name)+"/trace", q, nil, out)
 }
 
 // Ask puts a question to a node and reads the answer into result. Argument and result may be nil.

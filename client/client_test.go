@@ -156,7 +156,7 @@ func TestApplyGoesInBatchesByKind(t *testing.T) {
 			fmt.Fprint(w, `{"code":"QUOTA","message":"no"}`)
 			return
 		}
-		if len(sizes) == 1 {
+		if len(sizes) == 1 && len(in.Documents) > 0 {
 			first = string(in.Documents[0].Kind)
 		}
 		res := v1.Result{ResourceVersion: fmt.Sprint(len(sizes))}
@@ -180,6 +180,24 @@ func TestApplyGoesInBatchesByKind(t *testing.T) {
 		if item.Name != docs[i].Meta().Name {
 			t.Fatalf("item %d is %s, want %s", i, item.Name, docs[i].Meta().Name)
 		}
+	}
+	sizes = nil
+	if _, err := c.Apply(context.Background(), docs, ApplyOptions{DryRun: true}); err != nil || fmt.Sprint(sizes) != "[250]" {
+		t.Errorf("dry run: batches %v, error %v; want one", sizes, err)
+	}
+	sizes = nil
+	large := tenant("large")
+	large.Labels = map[string]string{"x": strings.Repeat("x", bytesMost)}
+	if _, err := c.Apply(context.Background(), []v1.Object{tenant("a"), large, tenant("b")}, ApplyOptions{}); err != nil || fmt.Sprint(sizes) != "[1 1 1]" {
+		t.Errorf("large: batches %v, error %v; want each alone", sizes, err)
+	}
+	sizes = nil
+	if _, err := c.Apply(context.Background(), nil, ApplyOptions{}); err != nil || fmt.Sprint(sizes) != "[0]" {
+		t.Errorf("nothing: batches %v, error %v; want an empty one", sizes, err)
+	}
+	sizes = nil
+	if res, err := c.Apply(context.Background(), append(docs, docs[7]), ApplyOptions{}); code(err) != v1.CodeDuplicate || sizes != nil {
+		t.Errorf("one twice: %v, error %v, batches %v", res, err, sizes)
 	}
 	sizes, fail = nil, 2
 	res, err = c.Apply(context.Background(), docs, ApplyOptions{})

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -92,7 +93,7 @@ type body[T any] struct{ Body T }
 
 // ApplyRequest is a set of documents that is written in one transaction.
 type ApplyRequest struct {
-	Documents []json.RawMessage `json:"documents" doc:"Resources, at most 100, in any order."`
+	Documents []json.RawMessage `json:"documents" doc:"Resources, at most 100 (10000 in a dry run), in any order."`
 }
 
 // DropList is the answer to a request for drop counters.
@@ -268,6 +269,7 @@ func (s *Server) registerCluster() {
 		}
 		return s.write(ctx, docs, in.DryRun)
 	})
+	s.registerTrace()
 	huma.Register(s.api, s.operation("status", http.MethodGet, "/api/v1/status", "Tell how the system is"), s.status)
 	huma.Register(s.api, s.operation("drops", http.MethodGet, "/api/v1/drops", "Count dropped packets by node, tenant and reason"),
 		func(ctx context.Context, in *struct {
@@ -360,4 +362,23 @@ func (s *Server) status(ctx context.Context, _ *nothing) (*body[v1.ClusterStatus
 		st.Warnings = append(st.Warnings, "the store does not answer: "+err.Error())
 	}
 	return &body[v1.ClusterStatus]{st}, nil
+}
+
+// registerTrace makes the operation that walks a packet.
+func (s *Server) registerTrace() {
+	op := s.operation("trace", http.MethodGet, "/api/v1/tenants/{tenant}/ports/{name}/trace", "Tell what would become of a packet that the port sends")
+	huma.Register(s.api, op, func(ctx context.Context, in *struct {
+		Place
+		Name     string     `path:"name" doc:"Name of the port."`
+		To       netip.Addr `query:"to" required:"true" doc:"Destination address."`
+		Protocol string     `query:"protocol" enum:"icmp,tcp,udp" default:"icmp" doc:"icmp is an echo request, tcp a SYN."`
+		Port     uint16     `query:"port" doc:"Destination port of tcp and udp."`
+	},
+	) (*body[v1.Trace], error) {
+		t, err := s.cfg.Live.Trace(in.tenant, in.Name, in.To, in.Protocol, in.Port)
+		if err != nil {
+			return nil, s.toProblem(ctx, err)
+		}
+		return &body[v1.Trace]{*t}, nil
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -34,6 +35,8 @@ type Live interface {
 	Status(ctx context.Context) v1.ClusterStatus
 	// Drops returns the drop counters of one tenant, or of all for "". With an error, what could be had is returned too.
 	Drops(ctx context.Context, tenant string) ([]v1.Drop, error)
+	// Trace tells what would become of a packet that a port sends. protocol is icmp, tcp or udp; port is its destination's.
+	Trace(tenant, name string, to netip.Addr, protocol string, port uint16) (*v1.Trace, error)
 	// Ask puts a question to a node.
 	Ask(ctx context.Context, node, what string, argument json.RawMessage) (json.RawMessage, error)
 }

@@ -16,18 +16,26 @@ import (
 	"weft/internal/store"
 )
 
-// documentsMost is how many documents one transaction takes: etcd takes 128 operations, and fences need some.
-const documentsMost = 100
+// Bounds of one request. What is written goes into one transaction of etcd, which by default takes 128 operations, and
+// fences need some.
+const (
+	documentsMost = 100
+	dryRunMost    = 10_000 // that are only checked
+)
 
 // errDryRun ends a transaction that was only tried.
 var errDryRun = errors.New("dry run")
 
 // apply writes a set of documents in one transaction, in the order of their kinds; results come in the order given.
 func (s *Server) apply(ctx context.Context, docs []v1.Object, dryRun bool) (*v1.Result, error) {
-	if len(docs) > documentsMost {
+	most := documentsMost
+	if dryRun {
+		most = dryRunMost
+	}
+	if len(docs) > most {
 		return nil, &v1.Error{
 			Status: http.StatusRequestEntityTooLarge, Code: v1.CodeTooLarge, Field: "documents",
-			Message: "one transaction takes at most " + strconv.Itoa(documentsMost) + " documents", Fix: "send them in several requests; the CLI does so by itself",
+			Message: "one request takes at most " + strconv.Itoa(most) + " documents", Fix: "send them in several requests; the CLI does so by itself",
 		}
 	}
 	if err := checkDistinct(docs); err != nil {
