@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PRIVILEGED := ./bpf/test ./internal/node/kernel ./internal/netns ./lab
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/apiserver ./internal/store ./client
-UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile
+UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/trace
 DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
 TOOL    := cd tools && GOFLAGS=-mod=mod go run
@@ -70,6 +70,8 @@ demo: ## build, bring a data centre up, show that it works, leave it running (as
 fuzz: ## fuzz each decoder of bytes from outside; TIME=60s
 	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeJSON -fuzztime $(or $(TIME),60s)
 	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeYAML -fuzztime $(or $(TIME),60s)
+	go test ./lab -run '^$$' -fuzz FuzzTopology -fuzztime $(or $(TIME),60s)
+	go test ./internal/trace -run '^$$' -fuzz FuzzFromPort -fuzztime $(or $(TIME),60s)
 
 deps: ## install the Debian packages that tests and generate need (as root)
 	@missing=""; for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \

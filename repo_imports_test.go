@@ -26,7 +26,8 @@ var layers = []struct{ folder, may string }{
 	// Control. The graph is the one place that turns resources into control's own words.
 	{"internal/control/graph", "api internal/control internal/southbound"},
 	{"internal/control/*", "internal/control/state internal/southbound"},
-	{"internal/server", "api internal/store internal/apiserver internal/control internal/southbound"},
+	{"internal/trace", "internal/southbound"},
+	{"internal/server", "api internal/store internal/apiserver internal/control internal/southbound internal/trace"},
 	// Node.
 	{"internal/netns", ""},
 	{"internal/node/kernel", "internal/netns"},

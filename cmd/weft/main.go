@@ -7,16 +7,17 @@ import (
 	"os"
 
 	"weft/internal/cli"
+	"weft/internal/cli/term"
 )
 
 // version is set when the program is built.
 var version = "dev"
 
 func main() {
-	env := &cli.Env{Out: os.Stdout, Err: os.Stderr, In: os.Stdin, Version: version}
+	env := &term.Env{Out: os.Stdout, Err: os.Stderr, In: os.Stdin, Version: version}
 	err := cli.New(env, serverCommand(version), agentCommand(version)).Execute()
 	if err != nil {
 		env.PrintError(err)
 	}
-	os.Exit(cli.ExitCode(err))
+	os.Exit(term.ExitCode(err))
 }

@@ -149,7 +149,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // parameters are all those of a URL that an operation knows.
-var parameters = []string{"cascade", "dryRun", "resourceVersion", "tenant", "watch"}
+var parameters = []string{"cascade", "dryRun", "port", "protocol", "resourceVersion", "tenant", "to", "watch"}
 
 // knownParameters refuses what no operation knows: a dry run with a slip in its name would write.
 func knownParameters(r *http.Request) error {

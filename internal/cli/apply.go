@@ -5,7 +5,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,6 +19,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/term"
 )
 
 // fileFlags say where documents come from.
@@ -34,9 +34,9 @@ func (f *fileFlags) register(cmd *cobra.Command) {
 }
 
 // load reads every document. A tenant that a document leaves out is the context's.
-func (f *fileFlags) load(env *Env, tenant string) ([]v1.Object, error) {
+func (f *fileFlags) load(env *term.Env, tenant string) ([]v1.Object, error) {
 	if len(f.files) == 0 {
-		return nil, usageError{errors.New("name a file with -f, for example -f network.yaml")}
+		return nil, term.Usagef("name a file with -f, for example -f network.yaml")
 	}
 	var docs []v1.Object
 	var errs v1.ErrorList
@@ -48,7 +48,7 @@ func (f *fileFlags) load(env *Env, tenant string) ([]v1.Object, error) {
 		for _, p := range paths {
 			objects, err := readFile(env, p)
 			if err != nil {
-				list := apiErrors(err)
+				list := term.APIErrors(err)
 				if len(list) == 0 {
 					return nil, err
 				}
@@ -64,7 +64,7 @@ func (f *fileFlags) load(env *Env, tenant string) ([]v1.Object, error) {
 		return nil, errs
 	}
 	if len(docs) == 0 {
-		return nil, usageError{fmt.Errorf("there is no document in %s", strings.Join(f.files, ", "))}
+		return nil, term.Usagef("there is no document in %s", strings.Join(f.files, ", "))
 	}
 	for _, d := range docs {
 		if info, _ := v1.KindByWord(string(d.GetKind())); info.Tenanted && d.Meta().Tenant == "" {
@@ -101,7 +101,7 @@ func (f *fileFlags) expand(name string) ([]string, error) {
 	return paths, err
 }
 
-func readFile(env *Env, path string) ([]v1.Object, error) {
+func readFile(env *term.Env, path string) ([]v1.Object, error) {
 	var data []byte
 	var err error
 	if path == "-" {
@@ -121,12 +121,12 @@ type waitFlags struct {
 	timeout time.Duration
 }
 
-func (f *waitFlags) register(env *Env, cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.wait, "wait", isTerminal(env.Err), "return when every node that is concerned has it in effect")
+func (f *waitFlags) register(env *term.Env, cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.wait, "wait", term.IsTerminal(env.Err), "return when every node that is concerned has it in effect")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "how long --wait waits")
 }
 
-func newApplyCommand(env *Env) *cobra.Command {
+func newApplyCommand(env *term.Env) *cobra.Command {
 	var files fileFlags
 	var w waitFlags
 	var dryRun bool
@@ -140,7 +140,7 @@ in several, in the order in which kinds build on each other, and the output tell
   weft get port red/web-1 -o yaml | weft apply -f -`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, target, err := env.client()
+			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
@@ -157,7 +157,7 @@ in several, in the order in which kinds build on each other, and the output tell
 	return cmd
 }
 
-func apply(ctx context.Context, env *Env, c *client.Client, docs []v1.Object, dryRun bool, w waitFlags) error {
+func apply(ctx context.Context, env *term.Env, c *client.Client, docs []v1.Object, dryRun bool, w waitFlags) error {
 	res, err := c.Apply(ctx, docs, client.ApplyOptions{DryRun: dryRun})
 	if res != nil {
 		printResult(env, res)
@@ -169,7 +169,7 @@ func apply(ctx context.Context, env *Env, c *client.Client, docs []v1.Object, dr
 }
 
 // printResult writes what was done to each resource.
-func printResult(env *Env, res *v1.Result) {
+func printResult(env *term.Env, res *v1.Result) {
 	suffix := ""
 	if res.DryRun {
 		suffix = " (dry run)"
@@ -200,7 +200,7 @@ func appliedOf(o v1.Object) (v1.Applied, bool) {
 }
 
 // awaitApplied waits until every resource is in effect on every node that it concerns.
-func awaitApplied(ctx context.Context, env *Env, c *client.Client, items []v1.ResultItem, timeout time.Duration) error {
+func awaitApplied(ctx context.Context, env *term.Env, c *client.Client, items []v1.ResultItem, timeout time.Duration) error {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -240,7 +240,7 @@ func awaitApplied(ctx context.Context, env *Env, c *client.Client, items []v1.Re
 	return nil
 }
 
-func newCreateCommand(env *Env) *cobra.Command {
+func newCreateCommand(env *term.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create one resource without a file",
@@ -263,7 +263,7 @@ func newCreateCommand(env *Env) *cobra.Command {
 		Use: "port TENANT/NAME", Short: "Create a port", Args: cobra.ExactArgs(1),
 		Example: "  weft create port red/mine --subnet web\n  weft create port red/mine --subnet web --address 10.0.1.77 --node host-2",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := env.target()
+			t, err := env.Target()
 			if err != nil {
 				return err
 			}
@@ -274,7 +274,7 @@ func newCreateCommand(env *Env) *cobra.Command {
 			if address != "" {
 				a, err := netip.ParseAddr(address)
 				if err != nil {
-					return usageError{fmt.Errorf("--address %s is not an address such as 10.0.1.77", address)}
+					return term.Usagef("--address %s is not an address such as 10.0.1.77", address)
 				}
 				p.Spec.Addresses = []netip.Addr{a}
 			}
@@ -290,8 +290,8 @@ func newCreateCommand(env *Env) *cobra.Command {
 }
 
 // create writes a resource that must not exist yet.
-func create(ctx context.Context, env *Env, o v1.Object) error {
-	c, _, err := env.client()
+func create(ctx context.Context, env *term.Env, o v1.Object) error {
+	c, _, err := env.Client()
 	if err != nil {
 		return err
 	}

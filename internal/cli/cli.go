@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package cli is the command line: every command is a client of the API, of an agent's local socket, or of the lab.
 package cli
 
 import (
@@ -10,10 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "weft/api/v1"
+
+	"weft/internal/cli/term"
 )
 
 // New returns the command weft with all its subcommands; extra are those that run processes.
-func New(env *Env, extra ...*cobra.Command) *cobra.Command {
+func New(env *term.Env, extra ...*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "weft",
 		Short: "The network of a cloud, on plain Linux machines",
@@ -31,13 +34,13 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	root.SetErr(env.Err)
 	root.SetIn(env.In)
 	f := root.PersistentFlags()
-	f.StringVar(&env.context, "context", "", "context to use (weft context list); default: the current one")
-	f.StringVarP(&env.tenant, "tenant", "t", "", "tenant to look at; default: the context's")
-	f.StringVar(&env.color, "color", "auto", "colours: auto, always, never")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f.StringVar(&env.Context, "context", "", "context to use (weft context list); default: the current one")
+	f.StringVarP(&env.Tenant, "tenant", "t", "", "tenant to look at; default: the context's")
+	f.StringVar(&env.Color, "color", "auto", "colours: auto, always, never")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return term.Usage(err) })
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
 	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env))
-	group(root, "operate", newStatusCommand(env), newCheckCommand(env), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
+	group(root, "operate", newStatusCommand(env), newCheckCommand(env), newTraceCommand(env), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
 	group(root, "run", append(extra, newLabCommand(env))...)
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",
@@ -59,7 +62,7 @@ func wrapArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
+				return term.Usagef("%w (see '%s --help')", err, c.CommandPath())
 			}
 			return nil
 		}
@@ -79,14 +82,14 @@ type ref struct {
 // parseRefs reads what follows a verb: "port", "vpc,port", "port web-1 web-2", "port red/web-1", "port/web-1".
 func parseRefs(args []string) ([]ref, error) {
 	if len(args) == 0 {
-		return nil, usageError{fmt.Errorf("no kind is named; the kinds are %s", kindWords())}
+		return nil, term.Usagef("no kind is named; the kinds are %s", kindWords())
 	}
 	if strings.Contains(args[0], "/") {
 		var refs []ref
 		for _, a := range args {
 			word, name, ok := strings.Cut(a, "/")
 			if !ok {
-				return nil, usageError{fmt.Errorf("%q is not KIND/NAME", a)}
+				return nil, term.Usagef("%q is not KIND/NAME", a)
 			}
 			kind, err := parseKind(word)
 			if err != nil {
@@ -105,7 +108,7 @@ func parseRefs(args []string) ([]ref, error) {
 		kinds = append(kinds, kind)
 	}
 	if len(args) > 1 && len(kinds) > 1 {
-		return nil, usageError{fmt.Errorf("names can follow one kind only")}
+		return nil, term.Usagef("names can follow one kind only")
 	}
 	var refs []ref
 	for _, k := range kinds {
@@ -131,7 +134,7 @@ func parseKind(word string) (v1.KindInfo, error) {
 	if k, ok := v1.KindByWord(strings.ToLower(word)); ok {
 		return k, nil
 	}
-	return v1.KindInfo{}, usageError{fmt.Errorf("there is no kind %q; the kinds are %s", word, kindWords())}
+	return v1.KindInfo{}, term.Usagef("there is no kind %q; the kinds are %s", word, kindWords())
 }
 
 func kindWords() string {
@@ -152,7 +155,7 @@ func tenantOf(r ref, def string) (string, error) {
 		return r.tenant, nil
 	}
 	if def == "" {
-		return "", usageError{fmt.Errorf("no tenant is named: add -t TENANT, or write TENANT/%s", strings.ToUpper(r.kind.Singular))}
+		return "", term.Usagef("no tenant is named: add -t TENANT, or write TENANT/%s", strings.ToUpper(r.kind.Singular))
 	}
 	return def, nil
 }
@@ -164,7 +167,7 @@ func parsePort(arg, def string) (tenant, port string, err error) {
 		tenant, port = def, arg
 	}
 	if tenant == "" || port == "" {
-		return "", "", usageError{fmt.Errorf("%q does not name a port: write TENANT/PORT, for example red/web-1", arg)}
+		return "", "", term.Usagef("%q does not name a port: write TENANT/PORT, for example red/web-1", arg)
 	}
 	return tenant, port, nil
 }

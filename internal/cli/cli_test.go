@@ -22,6 +22,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/term"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -209,14 +210,14 @@ func (d *desk) fail(w http.ResponseWriter, e *v1.Error) {
 // weft runs a command line as a person would and returns what it printed.
 func weft(in string, args ...string) (out, errs string, code int) {
 	var stdout, stderr bytes.Buffer
-	env := &Env{Out: &stdout, Err: &stderr, In: strings.NewReader(in), Version: "v1"}
+	env := &term.Env{Out: &stdout, Err: &stderr, In: strings.NewReader(in), Version: "v1"}
 	cmd := New(env)
 	cmd.SetArgs(args)
 	err := cmd.Execute()
 	if err != nil {
 		env.PrintError(err)
 	}
-	return stdout.String(), stderr.String(), ExitCode(err)
+	return stdout.String(), stderr.String(), term.ExitCode(err)
 }
 
 // moments are times of creation, which differ from run to run.
@@ -324,7 +325,7 @@ func TestUnreachableServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, code := weft("", "get", "tenants")
-	if code != exitUnavailable || !strings.Contains(errs, "127.0.0.1:1") || !strings.Contains(errs, "fix:") {
+	if code != term.ExitUnavailable || !strings.Contains(errs, "127.0.0.1:1") || !strings.Contains(errs, "fix:") {
 		t.Errorf("exit %d:\n%s", code, errs)
 	}
 }
@@ -342,7 +343,7 @@ func TestWaitTellsWhoIsMissing(t *testing.T) {
 	doc := "apiVersion: weft/v1\nkind: VPC\nmetadata: {name: main, tenant: red}\nspec: {prefixes: [10.0.0.0/16]}\n"
 	start := time.Now()
 	_, errs, code := weft(doc, "apply", "-f", "-", "--wait", "--timeout", "100ms")
-	if code != exitUnavailable || !strings.Contains(errs, "in effect on 1 of 2 nodes") || !strings.Contains(errs, "host-2") || time.Since(start) > 5*time.Second {
+	if code != term.ExitUnavailable || !strings.Contains(errs, "in effect on 1 of 2 nodes") || !strings.Contains(errs, "host-2") || time.Since(start) > 5*time.Second {
 		t.Errorf("exit %d after %s:\n%s", code, time.Since(start), errs)
 	}
 	doc = "apiVersion: weft/v1\nkind: Subnet\nmetadata: {name: web, tenant: red}\nspec: {vpc: main, prefixes: [10.0.1.0/24]}\n"
@@ -383,5 +384,5 @@ func TestEveryCommandHelps(t *testing.T) {
 			walk(s)
 		}
 	}
-	walk(New(&Env{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}))
+	walk(New(&term.Env{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}))
 }

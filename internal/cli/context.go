@@ -12,9 +12,10 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/term"
 )
 
-func newContextCommand(env *Env) *cobra.Command {
+func newContextCommand(env *term.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "context", Short: "List contexts, or choose the current one",
 		Long:    "A context names a server, how to check it, a token and a default tenant. 'weft lab up' makes one of the lab's name.",
@@ -27,16 +28,16 @@ func newContextCommand(env *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := &table{env: env}
-			t.add("CURRENT", "NAME", "SERVER", "TENANT", "LAB")
+			t := env.NewTable()
+			t.Add("CURRENT", "NAME", "SERVER", "TENANT", "LAB")
 			for _, c := range all.Contexts {
 				mark := ""
 				if c.Name == all.Current {
 					mark = "*"
 				}
-				t.add(mark, c.Name, c.Server, dash(c.Tenant), dash(c.Lab))
+				t.Add(mark, c.Name, c.Server, dash(c.Tenant), dash(c.Lab))
 			}
-			return t.flush(env.Out)
+			return t.Flush()
 		},
 	}
 	use := &cobra.Command{
@@ -51,7 +52,7 @@ func newContextCommand(env *Env) *cobra.Command {
 		Example: "  weft context add prod --server https://weft.example:7443 --ca-file ca.pem --token-file admin.token",
 		RunE: func(_ *cobra.Command, args []string) error {
 			add.Name = args[0]
-			add.Tenant = env.tenant
+			add.Tenant = env.Tenant
 			if _, err := add.Client(); err != nil {
 				return err
 			}
@@ -70,7 +71,7 @@ func newContextCommand(env *Env) *cobra.Command {
 const completeWithin = 300 * time.Millisecond
 
 // completeRefs completes kinds, and then names of that kind as the server has them.
-func completeRefs(env *Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+func completeRefs(env *term.Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {
 			words := []string{"drops"}
@@ -84,12 +85,12 @@ func completeRefs(env *Env) func(*cobra.Command, []string, string) ([]string, co
 }
 
 // names lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME.
-func names(ctx context.Context, env *Env, word, begun string) []string {
+func names(ctx context.Context, env *term.Env, word, begun string) []string {
 	kind, err := parseKind(word)
 	if err != nil {
 		return nil
 	}
-	c, target, err := env.client()
+	c, target, err := env.Client()
 	if err != nil {
 		return nil
 	}

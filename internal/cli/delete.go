@@ -14,6 +14,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/term"
 )
 
 // deleteFlags are the flags of delete.
@@ -24,7 +25,7 @@ type deleteFlags struct {
 	dryRun  bool
 }
 
-func newDeleteCommand(env *Env) *cobra.Command {
+func newDeleteCommand(env *term.Env) *cobra.Command {
 	var f deleteFlags
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME... | -f FILE",
@@ -36,7 +37,7 @@ what will go and asks; without a terminal it needs --yes.`,
   weft delete -f network.yaml --yes`,
 		ValidArgsFunction: completeRefs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, target, err := env.client()
+			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
@@ -56,7 +57,7 @@ what will go and asks; without a terminal it needs --yes.`,
 }
 
 // refs lists what to delete, the users before the used.
-func (f *deleteFlags) refs(env *Env, args []string, def string) ([]ref, error) {
+func (f *deleteFlags) refs(env *term.Env, args []string, def string) ([]ref, error) {
 	if len(f.files.files) > 0 {
 		docs, err := f.files.load(env, def)
 		if err != nil {
@@ -79,7 +80,7 @@ func (f *deleteFlags) refs(env *Env, args []string, def string) ([]ref, error) {
 	}
 	for i, r := range refs {
 		if r.name == "" {
-			return nil, usageError{fmt.Errorf("name what to delete: weft delete %s NAME", r.kind.Singular)}
+			return nil, term.Usagef("name what to delete: weft delete %s NAME", r.kind.Singular)
 		}
 		if refs[i].tenant, err = tenantOf(r, def); err != nil {
 			return nil, err
@@ -88,7 +89,7 @@ func (f *deleteFlags) refs(env *Env, args []string, def string) ([]ref, error) {
 	return refs, nil
 }
 
-func remove(ctx context.Context, env *Env, c *client.Client, refs []ref, f deleteFlags) error {
+func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f deleteFlags) error {
 	if !f.yes || f.dryRun {
 		gone := 0
 		for _, r := range refs {
@@ -125,7 +126,7 @@ func remove(ctx context.Context, env *Env, c *client.Client, refs []ref, f delet
 }
 
 // showBlast lists what would go, ten lines at most.
-func showBlast(env *Env, res *v1.Result) {
+func showBlast(env *term.Env, res *v1.Result) {
 	for i, item := range res.Items {
 		if i == 10 {
 			fmt.Fprintf(env.Err, "  and %d more\n", len(res.Items)-10)
@@ -135,15 +136,15 @@ func showBlast(env *Env, res *v1.Result) {
 	}
 }
 
-func confirm(env *Env, n int) error {
-	if !isTerminal(env.In) {
-		return usageError{fmt.Errorf("there is no terminal to ask at whether to delete %s: add --yes", counted(n, "resource"))}
+func confirm(env *term.Env, n int) error {
+	if !term.IsTerminal(env.In) {
+		return term.Usagef("there is no terminal to ask at whether to delete %s: add --yes", counted(n, "resource"))
 	}
 	fmt.Fprintf(env.Err, "delete %s? [y/N] ", counted(n, "resource"))
 	line, _ := bufio.NewReader(env.In).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
 		fmt.Fprintln(env.Err, "nothing was deleted")
-		return codeError(exitFailure)
+		return term.Code(term.ExitFailure)
 	}
 	return nil
 }

@@ -12,9 +12,10 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/term"
 )
 
-func newDescribeCommand(env *Env) *cobra.Command {
+func newDescribeCommand(env *term.Env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "describe KIND NAME",
 		Short: "Show one resource with all that belongs to it",
@@ -24,7 +25,7 @@ func newDescribeCommand(env *Env) *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeRefs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, target, err := env.client()
+			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
@@ -54,66 +55,66 @@ func newDescribeCommand(env *Env) *cobra.Command {
 }
 
 // describe writes sections of "Name: value" lines.
-func describe(ctx context.Context, env *Env, c *client.Client, o v1.Object) error {
+func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object) error {
 	m := o.Meta()
-	t := &table{env: env}
-	t.add("Name:", m.Name)
-	t.add("Kind:", string(o.GetKind()))
+	t := env.NewTable()
+	t.Add("Name:", m.Name)
+	t.Add("Kind:", string(o.GetKind()))
 	if m.Tenant != "" {
-		t.add("Tenant:", m.Tenant)
+		t.Add("Tenant:", m.Tenant)
 	}
-	t.add("Labels:", labelsOf(o))
-	t.add("Created:", fmt.Sprintf("%s (%s ago)", m.CreatedAt.Format(time.RFC3339), ageOf(m.CreatedAt)))
-	t.add("Version:", fmt.Sprintf("%s, generation %d", m.ResourceVersion, m.Generation))
+	t.Add("Labels:", labelsOf(o))
+	t.Add("Created:", fmt.Sprintf("%s (%s ago)", m.CreatedAt.Format(time.RFC3339), ageOf(m.CreatedAt)))
+	t.Add("Version:", fmt.Sprintf("%s, generation %d", m.ResourceVersion, m.Generation))
 	switch o := o.(type) {
 	case *v1.Tenant:
 		q := o.Spec.Quota.Effective()
-		t.add("Number:", fmt.Sprint(o.Status.Number))
-		t.add("Quota:", fmt.Sprintf("%d VPCs, %d subnets, %d ports", q.VPCs, q.Subnets, q.Ports))
+		t.Add("Number:", fmt.Sprint(o.Status.Number))
+		t.Add("Quota:", fmt.Sprintf("%d VPCs, %d subnets, %d ports", q.VPCs, q.Subnets, q.Ports))
 	case *v1.Node:
-		t.add("Address:", o.Spec.Address.String())
-		t.add("Roles:", strings.Join(o.Spec.Roles, ", "))
-		t.add("Site:", dash(o.Spec.Site))
-		t.add("State:", o.Status.State)
-		t.add("Last heard:", ageOf(o.Status.LastSeen)+" ago")
-		t.add("Number:", fmt.Sprint(o.Status.Number))
-		t.add("Ports:", fmt.Sprint(o.Status.Ports))
-		t.add("Rows:", fmt.Sprint(o.Status.Rows))
-		t.add("Kernel:", dash(o.Status.Kernel))
-		t.add("Agent:", dash(o.Status.Version))
+		t.Add("Address:", o.Spec.Address.String())
+		t.Add("Roles:", strings.Join(o.Spec.Roles, ", "))
+		t.Add("Site:", dash(o.Spec.Site))
+		t.Add("State:", o.Status.State)
+		t.Add("Last heard:", ageOf(o.Status.LastSeen)+" ago")
+		t.Add("Number:", fmt.Sprint(o.Status.Number))
+		t.Add("Ports:", fmt.Sprint(o.Status.Ports))
+		t.Add("Rows:", fmt.Sprint(o.Status.Rows))
+		t.Add("Kernel:", dash(o.Status.Kernel))
+		t.Add("Agent:", dash(o.Status.Version))
 	case *v1.VPC:
-		t.add("Prefixes:", joined(o.Spec.Prefixes))
-		t.add("VNI:", fmt.Sprint(o.Status.VNI))
+		t.Add("Prefixes:", joined(o.Spec.Prefixes))
+		t.Add("VNI:", fmt.Sprint(o.Status.VNI))
 	case *v1.Subnet:
-		t.add("VPC:", o.Spec.VPC)
-		t.add("Prefixes:", joined(o.Spec.Prefixes))
-		t.add("Router:", o.Spec.Gateway.String())
-		t.add("DNS:", joined(o.Spec.DNS))
+		t.Add("VPC:", o.Spec.VPC)
+		t.Add("Prefixes:", joined(o.Spec.Prefixes))
+		t.Add("Router:", o.Spec.Gateway.String())
+		t.Add("DNS:", joined(o.Spec.DNS))
 	case *v1.Port:
-		t.add("VPC:", fmt.Sprintf("%s (VNI %d)", o.Status.VPC, o.Status.VNI))
-		t.add("Subnet:", o.Spec.Subnet)
-		t.add("Address:", joined(o.Status.Addresses))
-		t.add("MAC:", o.Status.MAC.String())
-		t.add("May be at:", strings.TrimPrefix(dash(o.Spec.Node), "-")+map[bool]string{true: "any node"}[o.Spec.Node == ""])
-		t.add("State:", o.Status.State)
-		t.add("Node:", dash(o.Status.Node))
-		t.add("Binding:", dash(o.Status.Binding))
+		t.Add("VPC:", fmt.Sprintf("%s (VNI %d)", o.Status.VPC, o.Status.VNI))
+		t.Add("Subnet:", o.Spec.Subnet)
+		t.Add("Address:", joined(o.Status.Addresses))
+		t.Add("MAC:", o.Status.MAC.String())
+		t.Add("May be at:", strings.TrimPrefix(dash(o.Spec.Node), "-")+map[bool]string{true: "any node"}[o.Spec.Node == ""])
+		t.Add("State:", o.Status.State)
+		t.Add("Node:", dash(o.Status.Node))
+		t.Add("Binding:", dash(o.Status.Binding))
 	}
 	if a, ok := appliedOf(o); ok {
 		text := fmt.Sprintf("on %d of %d nodes", a.Applied, a.Nodes)
 		if len(a.Waiting) > 0 {
 			text += ", waiting for " + strings.Join(a.Waiting, ", ")
 		}
-		t.add("In effect:", text)
+		t.Add("In effect:", text)
 	}
-	if err := t.flush(env.Out); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	return describeMore(ctx, env, c, o)
 }
 
 // describeMore writes what refers to a resource.
-func describeMore(ctx context.Context, env *Env, c *client.Client, o v1.Object) error {
+func describeMore(ctx context.Context, env *term.Env, c *client.Client, o v1.Object) error {
 	var kind v1.Kind
 	tenant, keep := o.Meta().Tenant, func(v1.Object) bool { return true }
 	switch o := o.(type) {
@@ -132,24 +133,24 @@ func describeMore(ctx context.Context, env *Env, c *client.Client, o v1.Object) 
 	if err != nil {
 		return err
 	}
-	t, cols := &table{env: env}, columns(kind)
+	t, cols := env.NewTable(), columns(kind)
 	for _, u := range all {
 		if keep(u) {
-			t.add(cells(cols, false, u)...)
+			t.Add(cells(cols, false, u)...)
 		}
 	}
 	info, _ := v1.KindByWord(string(kind))
-	if len(t.rows) == 0 {
+	if len(t.Rows) == 0 {
 		_, err := fmt.Fprintf(env.Out, "\nNo %s.\n", info.Plural)
 		return err
 	}
-	t.rows = append([][]string{heads(cols, false)}, t.rows...)
+	t.Rows = append([][]string{heads(cols, false)}, t.Rows...)
 	fmt.Fprintf(env.Out, "\n%s:\n", strings.ToUpper(info.Plural[:1])+info.Plural[1:])
-	return t.flush(env.Out)
+	return t.Flush()
 }
 
 // describeHint says what to do about a port that is not in effect.
-func describeHint(env *Env, p *v1.Port) error {
+func describeHint(env *term.Env, p *v1.Port) error {
 	hint := map[string]string{
 		"Detached": fmt.Sprintf("attach it on a node: weft attach %s/%s --netns NAME", p.Tenant, p.Name),
 		"Pending":  fmt.Sprintf("its node has it not in effect: weft describe node %s, weft status", p.Status.Node),

@@ -13,9 +13,10 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/term"
 )
 
-func newDiffCommand(env *Env) *cobra.Command {
+func newDiffCommand(env *term.Env) *cobra.Command {
 	var files fileFlags
 	cmd := &cobra.Command{
 		Use:   "diff -f FILE",
@@ -26,9 +27,9 @@ func newDiffCommand(env *Env) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := runDiff(cmd.Context(), env, files)
-			if code := ExitCode(err); code == exitFailure && !isCode(err) {
+			if code := term.ExitCode(err); code == term.ExitFailure && !isCode(err) {
 				env.PrintError(err)
-				return codeError(exitUsage) // 1 means "differs"
+				return term.Code(term.ExitUsage) // 1 means "differs"
 			}
 			return err
 		},
@@ -38,12 +39,12 @@ func newDiffCommand(env *Env) *cobra.Command {
 }
 
 func isCode(err error) bool {
-	var code codeError
+	var code term.Code
 	return errors.As(err, &code)
 }
 
-func runDiff(ctx context.Context, env *Env, files fileFlags) error {
-	c, target, err := env.client()
+func runDiff(ctx context.Context, env *term.Env, files fileFlags) error {
+	c, target, err := env.Client()
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func runDiff(ctx context.Context, env *Env, files fileFlags) error {
 		}
 	}
 	if differs {
-		return codeError(exitFailure)
+		return term.Code(term.ExitFailure)
 	}
 	return nil
 }
@@ -97,5 +98,5 @@ func intent(o v1.Object) (string, error) {
 	c.ClearStatus()
 	m := c.Meta()
 	*m = v1.Metadata{Name: m.Name, Tenant: m.Tenant, Labels: m.Labels}
-	return toYAML(c)
+	return term.ToYAML(c)
 }

@@ -13,6 +13,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/term"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -25,7 +26,7 @@ type getFlags struct {
 	watch    bool
 }
 
-func newGetCommand(env *Env) *cobra.Command {
+func newGetCommand(env *term.Env) *cobra.Command {
 	var f getFlags
 	cmd := &cobra.Command{
 		Use:   "get KIND[,KIND] [NAME...]",
@@ -40,10 +41,10 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeRefs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(f.format, "table", "wide", "yaml", "json", "name"); err != nil {
+			if err := term.CheckFormat(f.format, "table", "wide", "yaml", "json", "name"); err != nil {
 				return err
 			}
-			c, target, err := env.client()
+			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
@@ -68,7 +69,7 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
 	return cmd
 }
 
-func get(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFlags, def string) error {
+func get(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f getFlags, def string) error {
 	match, err := parseSelector(f.selector)
 	if err != nil {
 		return err
@@ -121,7 +122,7 @@ func parseSelector(s string) (func(v1.Object) bool, error) {
 		}
 		k, v, ok := strings.Cut(part, "=")
 		if !ok {
-			return nil, usageError{fmt.Errorf("-l %s: %q is not key=value", s, part)}
+			return nil, term.Usagef("-l %s: %q is not key=value", s, part)
 		}
 		want[k] = v
 	}
@@ -136,9 +137,9 @@ func parseSelector(s string) (func(v1.Object) bool, error) {
 }
 
 // watch prints what there is, and then a line for each change, with what happened in front.
-func watch(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFlags, def string) error {
+func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f getFlags, def string) error {
 	if len(refs) != 1 || f.format == "yaml" {
-		return usageError{fmt.Errorf("--watch follows one kind, as a table, -o wide, -o name or -o json")}
+		return term.Usagef("--watch follows one kind, as a table, -o wide, -o name or -o json")
 	}
 	match, err := parseSelector(f.selector)
 	if err != nil {
@@ -151,7 +152,7 @@ func watch(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFla
 			return err
 		}
 	}
-	ctx, stop := withSignals(ctx)
+	ctx, stop := term.WithSignals(ctx)
 	defer stop()
 	objects, version, err := c.List(ctx, r.kind.Kind, tenant)
 	if err != nil {
@@ -180,7 +181,7 @@ func watch(ctx context.Context, env *Env, c *client.Client, refs []ref, f getFla
 }
 
 // watchPrinter returns what prints one step; columns are wide enough for most, as later rows are not known.
-func watchPrinter(env *Env, kind v1.Kind, format string) func(v1.EventType, v1.Object) error {
+func watchPrinter(env *term.Env, kind v1.Kind, format string) func(v1.EventType, v1.Object) error {
 	cols, first := columns(kind), true
 	line := func(event string, cells []string) error {
 		_, err := fmt.Fprintf(env.Out, "%-9s%s\n", event, strings.TrimRight(padded(cells), " "))
@@ -189,7 +190,7 @@ func watchPrinter(env *Env, kind v1.Kind, format string) func(v1.EventType, v1.O
 	return func(t v1.EventType, o v1.Object) error {
 		switch format {
 		case "json":
-			return writeJSON(env, map[string]any{"type": t, "object": o})
+			return env.WriteJSON(map[string]any{"type": t, "object": o})
 		case "name":
 			_, err := fmt.Fprintf(env.Out, "%-9s%s\n", t, v1.ID(o))
 			return err
@@ -212,7 +213,7 @@ func padded(cells []string) string {
 	return b.String()
 }
 
-func getDrops(ctx context.Context, env *Env, c *client.Client, f getFlags, tenant string) error {
+func getDrops(ctx context.Context, env *term.Env, c *client.Client, f getFlags, tenant string) error {
 	if f.all {
 		tenant = ""
 	}
@@ -225,23 +226,23 @@ func getDrops(ctx context.Context, env *Env, c *client.Client, f getFlags, tenan
 	}
 	switch f.format {
 	case "json":
-		return writeJSON(env, map[string]any{"apiVersion": v1.APIVersion, "kind": "DropList", "items": drops})
+		return env.WriteJSON(map[string]any{"apiVersion": v1.APIVersion, "kind": "DropList", "items": drops})
 	case "table", "wide":
 	default:
-		return checkFormat(f.format, "table", "wide", "json")
+		return term.CheckFormat(f.format, "table", "wide", "json")
 	}
-	t := &table{env: env}
+	t := env.NewTable()
 	head := []string{"NODE", "TENANT", "REASON", "PACKETS", "BYTES"}
 	if f.format == "wide" {
 		head = append(head, "MEANING")
 	}
-	t.add(head...)
+	t.Add(head...)
 	for _, d := range drops {
 		row := []string{d.Node, dash(d.Tenant), d.Reason, fmt.Sprint(d.Packets), fmt.Sprint(d.Bytes)}
 		if f.format == "wide" {
 			row = append(row, d.Meaning)
 		}
-		t.add(row...)
+		t.Add(row...)
 	}
-	return t.flush(env.Out)
+	return t.Flush()
 }

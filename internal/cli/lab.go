@@ -3,23 +3,20 @@
 package cli
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	v1 "weft/api/v1"
+	"weft/internal/cli/term"
 	"weft/lab"
 )
 
 // newLabCommand makes "weft lab": a data centre on this machine.
-func newLabCommand(env *Env) *cobra.Command {
+func newLabCommand(env *term.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab",
 		Short: "Run a data centre on this machine, in network namespaces",
@@ -51,7 +48,7 @@ func labError(err error) error {
 	return err
 }
 
-func newLabUpCommand(env *Env) *cobra.Command {
+func newLabUpCommand(env *term.Env) *cobra.Command {
 	var name, file string
 	var underlayOnly bool
 	cmd := &cobra.Command{
@@ -76,7 +73,7 @@ If something fails, what was made stays for a look, and 'weft lab down' removes 
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			ctx, stop := withSignals(cmd.Context())
+			ctx, stop := term.WithSignals(cmd.Context())
 			defer stop()
 			_, err = lab.Up(ctx, lab.UpConfig{Name: name, Topology: topology, Binary: binary, UnderlayOnly: underlayOnly, Progress: env.Err})
 			return err
@@ -89,7 +86,7 @@ If something fails, what was made stays for a look, and 'weft lab down' removes 
 	return cmd
 }
 
-func newLabDownCommand(env *Env) *cobra.Command {
+func newLabDownCommand(env *term.Env) *cobra.Command {
 	var name string
 	var all bool
 	cmd := &cobra.Command{
@@ -105,7 +102,7 @@ moment, and may be repeated.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if all {
 				if len(args) > 0 || name != "" {
-					return usageError{errors.New("--all removes every lab: name none beside it")}
+					return term.Usagef("--all removes every lab: name none beside it")
 				}
 				n, err := lab.DownAll(env.Err)
 				if err == nil && n == 0 {
@@ -128,7 +125,7 @@ moment, and may be repeated.`,
 	return cmd
 }
 
-func newLabListCommand(env *Env) *cobra.Command {
+func newLabListCommand(env *term.Env) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -142,7 +139,7 @@ func newLabListCommand(env *Env) *cobra.Command {
 				return err
 			}
 			if output == "json" {
-				return writeJSON(env, labs)
+				return env.WriteJSON(labs)
 			}
 			if len(labs) == 0 {
 				fmt.Fprintln(env.Err, "there is no lab; 'weft lab up' makes one")
@@ -164,7 +161,7 @@ func newLabListCommand(env *Env) *cobra.Command {
 	return cmd
 }
 
-func newLabStatusCommand(env *Env) *cobra.Command {
+func newLabStatusCommand(env *term.Env) *cobra.Command {
 	var name, output string
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -180,7 +177,7 @@ func newLabStatusCommand(env *Env) *cobra.Command {
 			}
 			s := l.Status(cmd.Context())
 			if output == "json" {
-				err = writeJSON(env, s)
+				err = env.WriteJSON(s)
 			} else {
 				err = printLabStatus(env, s)
 			}
@@ -195,7 +192,7 @@ func newLabStatusCommand(env *Env) *cobra.Command {
 	return cmd
 }
 
-func printLabStatus(env *Env, s *lab.Status) error {
+func printLabStatus(env *term.Env, s *lab.Status) error {
 	w := tabwriter.NewWriter(env.Out, 0, 8, 3, ' ', 0)
 	fmt.Fprintln(w, "NODE\tROLE\tADDRESS\tNAMESPACE\tPID\tSTATE\tDETAIL")
 	for _, n := range s.Nodes {
@@ -219,11 +216,11 @@ func printLabStatus(env *Env, s *lab.Status) error {
 }
 
 // labName finds the lab that is meant: the one named, the context's, or the only one.
-func labName(env *Env, name string) (string, error) {
+func labName(env *term.Env, name string) (string, error) {
 	if name != "" {
 		return name, nil
 	}
-	if x, err := env.target(); err == nil && x.Lab != "" {
+	if x, err := env.Target(); err == nil && x.Lab != "" {
 		return x.Lab, nil
 	}
 	labs, err := lab.List()
@@ -233,12 +230,12 @@ func labName(env *Env, name string) (string, error) {
 	case len(labs) == 0:
 		return "", fmt.Errorf("%w: there is none; 'weft lab up' makes one", lab.ErrUnknown)
 	case len(labs) > 1:
-		return "", usageError{errors.New("there are several labs ('weft lab list'): say which with --name")}
+		return "", term.Usagef("there are several labs ('weft lab list'): say which with --name")
 	}
 	return labs[0].Name, nil
 }
 
-func openLab(env *Env, name string) (*lab.Lab, error) {
+func openLab(env *term.Env, name string) (*lab.Lab, error) {
 	name, err := labName(env, name)
 	if err != nil {
 		return nil, err
@@ -256,16 +253,10 @@ func outputFlag(cmd *cobra.Command, output *string) {
 	cmd.Flags().StringVarP(output, "output", "o", "", "json, or a table if not given")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if *output != "" && *output != "json" {
-			return usageError{fmt.Errorf("%q is not a way to write the answer: use -o json, or nothing for a table", *output)}
+			return term.Usagef("%q is not a way to write the answer: use -o json, or nothing for a table", *output)
 		}
 		return nil
 	}
-}
-
-func writeJSON(env *Env, v any) error {
-	e := json.NewEncoder(env.Out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 func completeLabs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -281,7 +272,7 @@ func completeLabs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDi
 }
 
 // completeTargets offers the lab's nodes and workloads for the first argument.
-func completeTargets(env *Env) cobra.CompletionFunc {
+func completeTargets(env *term.Env) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		name, _ := cmd.Flags().GetString("name") // "" if there is no such flag
 		l, err := openLab(env, name)
@@ -290,9 +281,4 @@ func completeTargets(env *Env) cobra.CompletionFunc {
 		}
 		return l.Targets(), cobra.ShellCompDirectiveNoFileComp
 	}
-}
-
-// withSignals ends with SIGINT and SIGTERM too.
-func withSignals(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 }

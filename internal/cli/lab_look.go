@@ -15,10 +15,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weft/internal/cli/term"
 	"weft/lab"
 )
 
-func newLabExecCommand(env *Env) *cobra.Command {
+func newLabExecCommand(env *term.Env) *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:   "exec NODE|TENANT/PORT -- COMMAND [ARGUMENT...]",
@@ -36,7 +37,7 @@ command's own.`,
 				command = command[1:]
 			}
 			if len(command) == 0 || strings.HasPrefix(command[0], "-") {
-				return usageError{errors.New("no command is named: weft lab exec [--name LAB] NODE|TENANT/PORT -- COMMAND")}
+				return term.Usagef("no command is named: weft lab exec [--name LAB] NODE|TENANT/PORT -- COMMAND")
 			}
 			l, err := openLab(env, name)
 			if err != nil {
@@ -50,7 +51,7 @@ command's own.`,
 	return cmd
 }
 
-func newLabGraphCommand(env *Env) *cobra.Command {
+func newLabGraphCommand(env *term.Env) *cobra.Command {
 	var name, format string
 	cmd := &cobra.Command{
 		Use:   "graph",
@@ -61,7 +62,7 @@ func newLabGraphCommand(env *Env) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if !slices.Contains(lab.GraphFormats, format) {
-				return usageError{fmt.Errorf("%q is not a way to write a graph: use one of %s", format, strings.Join(lab.GraphFormats, ", "))}
+				return term.Usagef("%q is not a way to write a graph: use one of %s", format, strings.Join(lab.GraphFormats, ", "))
 			}
 			l, err := openLab(env, name)
 			if err != nil {
@@ -75,7 +76,7 @@ func newLabGraphCommand(env *Env) *cobra.Command {
 	return cmd
 }
 
-func newLabPcapCommand(env *Env) *cobra.Command {
+func newLabPcapCommand(env *term.Env) *cobra.Command {
 	var name, file string
 	var count int
 	var duration time.Duration
@@ -97,7 +98,7 @@ the workload to see all of what it sends and receives.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := withSignals(cmd.Context())
+			ctx, stop := term.WithSignals(cmd.Context())
 			defer stop()
 			if duration > 0 {
 				var cancel context.CancelFunc
@@ -127,10 +128,10 @@ the workload to see all of what it sends and receives.`,
 }
 
 // captureFile opens where a capture goes. To standard output, each packet goes at once, for a reader in a pipe.
-func captureFile(env *Env, file string) (io.Writer, func() error, error) {
+func captureFile(env *term.Env, file string) (io.Writer, func() error, error) {
 	if file == "-" {
-		if isTerminal(env.Out) {
-			return nil, nil, usageError{errors.New("a capture is not for a terminal: write it to a file with -w, or pipe it to a program such as 'tcpdump -nr -'")}
+		if term.IsTerminal(env.Out) {
+			return nil, nil, term.Usagef("a capture is not for a terminal: write it to a file with -w, or pipe it to a program such as 'tcpdump -nr -'")
 		}
 		return env.Out, func() error { return nil }, nil
 	}

@@ -3,13 +3,14 @@
 package cli
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/spf13/cobra"
+
+	"weft/internal/cli/term"
 )
 
-func newLabPingCommand(env *Env) *cobra.Command {
+func newLabPingCommand(env *term.Env) *cobra.Command {
 	var name string
 	var count int
 	cmd := &cobra.Command{
@@ -23,13 +24,13 @@ func newLabPingCommand(env *Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			to, err := netip.ParseAddr(args[1])
 			if err != nil || !to.Is4() {
-				return usageError{fmt.Errorf("%q is not an IPv4 address such as 10.0.2.4", args[1])}
+				return term.Usagef("%q is not an IPv4 address such as 10.0.2.4", args[1])
 			}
 			l, err := openLab(env, name)
 			if err != nil {
 				return err
 			}
-			ctx, stop := withSignals(cmd.Context())
+			ctx, stop := term.WithSignals(cmd.Context())
 			defer stop()
 			return l.Ping(ctx, args[0], to, count, env.Out)
 		},

@@ -15,18 +15,19 @@ import (
 	v1 "weft/api/v1"
 	"weft/client"
 	"weft/internal/cli/check"
+	"weft/internal/cli/term"
 )
 
-func newStatusCommand(env *Env) *cobra.Command {
+func newStatusCommand(env *term.Env) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show how the system is", Args: cobra.NoArgs,
 		Example: "  weft status\n  weft status -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format, "table", "json", "yaml"); err != nil {
+			if err := term.CheckFormat(format, "table", "json", "yaml"); err != nil {
 				return err
 			}
-			c, target, err := env.client()
+			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
@@ -36,9 +37,9 @@ func newStatusCommand(env *Env) *cobra.Command {
 			}
 			switch format {
 			case "json":
-				return writeJSON(env, st)
+				return env.WriteJSON(st)
 			case "yaml":
-				text, err := toYAML(st)
+				text, err := term.ToYAML(st)
 				fmt.Fprint(env.Out, text)
 				return err
 			}
@@ -49,7 +50,7 @@ func newStatusCommand(env *Env) *cobra.Command {
 	return cmd
 }
 
-func printStatus(env *Env, name string, st *v1.ClusterStatus) error {
+func printStatus(env *term.Env, name string, st *v1.ClusterStatus) error {
 	ready, ports, rows := 0, 0, 0
 	var away []string
 	for _, n := range st.Nodes {
@@ -72,15 +73,15 @@ func printStatus(env *Env, name string, st *v1.ClusterStatus) error {
 		kind = "embedded"
 	}
 	fmt.Fprintf(env.Out, "CLUSTER  %s    VERSION  %s    UPTIME  %s\n", name, st.Version, (time.Duration(st.UptimeSeconds) * time.Second).String())
-	t := &table{env: env}
-	t.add("  Store", word(st.Store.Members > 0), fmt.Sprintf("etcd %s %s, %d member, read in %.1f ms, %.1f MB", st.Store.Version, kind, st.Store.Members, st.Store.LatencyMS, float64(st.Store.SizeBytes)/1e6))
+	t := env.NewTable()
+	t.Add("  Store", word(st.Store.Members > 0), fmt.Sprintf("etcd %s %s, %d member, read in %.1f ms, %.1f MB", st.Store.Version, kind, st.Store.Members, st.Store.LatencyMS, float64(st.Store.SizeBytes)/1e6))
 	agents := fmt.Sprintf("%d/%d ready", ready, len(st.Nodes))
 	if len(away) > 0 {
 		agents += ": " + strings.Join(away, ", ")
 	}
-	t.add("  Agents", word(ready == len(st.Nodes)), agents)
-	t.add("  Data plane", word(len(st.Warnings) == 0), fmt.Sprintf("%d ports attached, %d rows, %d packets dropped", ports, rows, st.Drops))
-	if err := t.flush(env.Out); err != nil {
+	t.Add("  Agents", word(ready == len(st.Nodes)), agents)
+	t.Add("  Data plane", word(len(st.Warnings) == 0), fmt.Sprintf("%d ports attached, %d rows, %d packets dropped", ports, rows, st.Drops))
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	var counts []string
@@ -97,16 +98,16 @@ func printStatus(env *Env, name string, st *v1.ClusterStatus) error {
 	return nil
 }
 
-func newDumpCommand(env *Env) *cobra.Command {
+func newDumpCommand(env *term.Env) *cobra.Command {
 	var node string
 	cmd := &cobra.Command{
 		Use: "dump [TABLE] --node NODE", Short: "Show a table of a node as the kernel has it", Args: cobra.MaximumNArgs(1),
 		Example: "  weft dump --node host-1\n  weft dump location --node host-1\n  weft dump drop --node host-2",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if node == "" {
-				return usageError{fmt.Errorf("name a node with --node; 'weft get nodes' lists them")}
+				return term.Usagef("name a node with --node; 'weft get nodes' lists them")
 			}
-			c, _, err := env.client()
+			c, _, err := env.Client()
 			if err != nil {
 				return err
 			}
@@ -140,16 +141,16 @@ func (f *agentFlags) agent(t client.Context) (*client.Agent, error) {
 	case f.socket != "":
 		return client.NewAgent(f.socket), nil
 	case f.node != "" && t.Lab == "":
-		return nil, usageError{fmt.Errorf("--node is for labs; on a node itself leave it out, or name the agent's --socket")}
+		return nil, term.Usagef("--node is for labs; on a node itself leave it out, or name the agent's --socket")
 	case f.node != "":
 		return client.NewAgent(filepath.Join("/run/weft", t.Lab+"-"+f.node, "agent.sock")), nil
 	case t.Lab != "":
-		return nil, usageError{fmt.Errorf("the context is lab %s: name one of its nodes with --node, for example --node host-1", t.Lab)}
+		return nil, term.Usagef("the context is lab %s: name one of its nodes with --node, for example --node host-1", t.Lab)
 	}
 	return client.NewAgent("/run/weft/agent.sock"), nil
 }
 
-func newAttachCommand(env *Env) *cobra.Command {
+func newAttachCommand(env *term.Env) *cobra.Command {
 	var f agentFlags
 	var r v1.AttachRequest
 	cmd := &cobra.Command{
@@ -162,7 +163,7 @@ can be repeated; a port that another node has is refused unless --move. Run it o
   weft attach red/mine --netns mine --node host-1      # in a lab`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := env.optionalTarget()
+			t, err := env.OptionalTarget()
 			if err != nil {
 				return err
 			}
@@ -190,13 +191,13 @@ can be repeated; a port that another node has is refused unless --move. Run it o
 	return cmd
 }
 
-func newDetachCommand(env *Env) *cobra.Command {
+func newDetachCommand(env *term.Env) *cobra.Command {
 	var f agentFlags
 	cmd := &cobra.Command{
 		Use: "detach TENANT/PORT", Short: "Detach a port from this node", Args: cobra.ExactArgs(1),
 		Example: "  weft detach red/web-1\n  weft detach red/mine --node host-1      # in a lab",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := env.optionalTarget()
+			t, err := env.OptionalTarget()
 			if err != nil {
 				return err
 			}
@@ -219,16 +220,7 @@ func newDetachCommand(env *Env) *cobra.Command {
 	return cmd
 }
 
-// optionalTarget is target for commands that work without any context.
-func (e *Env) optionalTarget() (client.Context, error) {
-	t, err := e.target()
-	if err != nil && e.context == "" {
-		return client.Context{Tenant: e.tenant}, nil
-	}
-	return t, err
-}
-
-func newCheckCommand(env *Env) *cobra.Command {
+func newCheckCommand(env *term.Env) *cobra.Command {
 	var only, format string
 	var cleanup bool
 	cmd := &cobra.Command{
@@ -242,18 +234,18 @@ may hear them. Everything is removed at the end. Exits with 1 if a case fails.`,
   weft check -o json > check.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format, "table", "json"); err != nil {
+			if err := term.CheckFormat(format, "table", "json"); err != nil {
 				return err
 			}
 			match, err := regexp.Compile(only)
 			if err != nil {
-				return usageError{fmt.Errorf("--test: %w", err)}
+				return term.Usagef("--test: %w", err)
 			}
-			c, _, err := env.client()
+			c, _, err := env.Client()
 			if err != nil {
 				return err
 			}
-			ctx, stop := withSignals(cmd.Context())
+			ctx, stop := term.WithSignals(cmd.Context())
 			defer stop()
 			if cleanup {
 				return cleanUpChecks(ctx, env, c)
@@ -268,23 +260,23 @@ may hear them. Everything is removed at the end. Exits with 1 if a case fails.`,
 	return cmd
 }
 
-func runCheck(ctx context.Context, env *Env, format string, cfg check.Config) error {
+func runCheck(ctx context.Context, env *term.Env, format string, cfg check.Config) error {
 	res, err := check.Run(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	if format == "json" {
-		err = writeJSON(env, res)
+		err = env.WriteJSON(res)
 	} else {
 		_, err = fmt.Fprintf(env.Out, "%d passed, %d failed in %.1fs on %s\n", res.Passed, res.Failed, res.Seconds, strings.Join(res.Nodes, ", "))
 	}
 	if err == nil && res.Failed > 0 {
-		return codeError(exitFailure)
+		return term.Code(term.ExitFailure)
 	}
 	return err
 }
 
-func cleanUpChecks(ctx context.Context, env *Env, c *client.Client) error {
+func cleanUpChecks(ctx context.Context, env *term.Env, c *client.Client) error {
 	removed, err := check.CleanUp(ctx, c)
 	for _, t := range removed {
 		fmt.Fprintf(env.Out, "tenant/%s deleted\n", t)

@@ -3,15 +3,14 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	v1 "weft/api/v1"
+
+	"weft/internal/cli/term"
 )
 
 // column is one column of a kind's table. Order is a promise; wide ones come last.
@@ -118,58 +117,9 @@ func ageOf(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// table collects rows and writes them with columns aligned, two spaces apart, without trailing spaces.
-type table struct {
-	env  *Env
-	rows [][]string
-}
-
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
-
-func (t *table) flush(w io.Writer) error {
-	var width []int
-	for _, r := range t.rows {
-		for i, c := range r {
-			if i == len(width) {
-				width = append(width, 0)
-			}
-			width[i] = max(width[i], len(c))
-		}
-	}
-	var b strings.Builder
-	for _, r := range t.rows {
-		for i, c := range r {
-			if i == len(r)-1 {
-				b.WriteString(t.paint(c))
-				break
-			}
-			b.WriteString(t.paint(c) + strings.Repeat(" ", width[i]-len(c)+2))
-		}
-		b.WriteByte('\n')
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// paint colours words of state; the word itself always stays.
-func (t *table) paint(cell string) string {
-	if t.env == nil || !t.env.colors() {
-		return cell
-	}
-	switch cell {
-	case "Ready", "Attached", "OK":
-		return "\x1b[32m" + cell + "\x1b[0m"
-	case "Pending", "Syncing", "Degraded", "Never":
-		return "\x1b[33m" + cell + "\x1b[0m"
-	case "Gone", "NodeGone", "FAIL":
-		return "\x1b[31m" + cell + "\x1b[0m"
-	}
-	return cell
-}
-
 // printObjects writes resources in one of the formats of -o; with several kinds, one table each. one says that a single
 // resource was asked for by name.
-func printObjects(env *Env, format string, kinds []v1.KindInfo, byKind map[v1.Kind][]v1.Object, one bool) error {
+func printObjects(env *term.Env, format string, kinds []v1.KindInfo, byKind map[v1.Kind][]v1.Object, one bool) error {
 	switch format {
 	case "name":
 		for _, k := range kinds {
@@ -184,7 +134,7 @@ func printObjects(env *Env, format string, kinds []v1.KindInfo, byKind map[v1.Ki
 			all = append(all, byKind[k.Kind]...)
 		}
 		if one && format == "json" && len(all) == 1 {
-			return writeJSON(env, all[0])
+			return env.WriteJSON(all[0])
 		}
 		return printDocuments(env, format, all)
 	}
@@ -192,13 +142,13 @@ func printObjects(env *Env, format string, kinds []v1.KindInfo, byKind map[v1.Ki
 		if i > 0 {
 			fmt.Fprintln(env.Out)
 		}
-		t := &table{env: env}
+		t := env.NewTable()
 		cols := columns(k.Kind)
-		t.add(heads(cols, format == "wide")...)
+		t.Add(heads(cols, format == "wide")...)
 		for _, o := range byKind[k.Kind] {
-			t.add(cells(cols, format == "wide", o)...)
+			t.Add(cells(cols, format == "wide", o)...)
 		}
-		if err := t.flush(env.Out); err != nil {
+		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
@@ -226,15 +176,15 @@ func cells(cols []column, wide bool, o v1.Object) []string {
 }
 
 // printDocuments writes one JSON list, or YAML documents that apply reads again.
-func printDocuments(env *Env, format string, objects []v1.Object) error {
+func printDocuments(env *term.Env, format string, objects []v1.Object) error {
 	if format == "json" {
 		if objects == nil {
 			objects = []v1.Object{}
 		}
-		return writeJSON(env, map[string]any{"apiVersion": v1.APIVersion, "kind": "List", "items": objects})
+		return env.WriteJSON(map[string]any{"apiVersion": v1.APIVersion, "kind": "List", "items": objects})
 	}
 	for i, o := range objects {
-		text, err := toYAML(o)
+		text, err := term.ToYAML(o)
 		if err != nil {
 			return err
 		}
@@ -246,23 +196,4 @@ func printDocuments(env *Env, format string, objects []v1.Object) error {
 		}
 	}
 	return nil
-}
-
-// toYAML writes an object by way of JSON, so that names and forms are the API's.
-func toYAML(v any) (string, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return "", err
-	}
-	y, err := yaml.JSONToYAML(data)
-	return string(y), err
-}
-
-func checkFormat(format string, formats ...string) error {
-	for _, f := range formats {
-		if format == f {
-			return nil
-		}
-	}
-	return usageError{fmt.Errorf("-o %s is not possible here; use one of %s", format, strings.Join(formats, ", "))}
 }

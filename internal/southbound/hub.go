@@ -215,6 +215,15 @@ func (h *Hub) delta(n uint16, node *hubNode, since uint64) (Step, bool) {
 	return step, true
 }
 
+// Rows returns all rows that node n should hold, in the order of their keys.
+func (h *Hub) Rows(n uint16) []Row {
+	h.mu.Lock()
+	step := h.snapshot(n, h.node(n))
+	h.mu.Unlock()
+	slices.SortFunc(step.Upserts, func(a, b Row) int { return a.Key().Compare(b.Key()) })
+	return step.Upserts
+}
+
 // Wake returns a channel that receives when Next has something new for node n.
 func (h *Hub) Wake(n uint16) <-chan struct{} {
 	h.mu.Lock()

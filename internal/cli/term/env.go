@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is the command line: every command is a client of the API, of an agent's local socket, or of the lab.
-package cli
+// Package term is how every command meets its user: where it reads and writes, how it fails, how tables look.
+package term
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -21,30 +26,30 @@ type Env struct {
 	In       io.Reader
 	Version  string
 
-	context string // --context
-	tenant  string // --tenant
-	color   string // --color: auto, always, never
+	Context string // --context
+	Tenant  string // --tenant
+	Color   string // --color: auto, always, never
 }
 
-// target returns the context that the command is for.
-func (e *Env) target() (client.Context, error) {
+// Target returns the context that the command is for.
+func (e *Env) Target() (client.Context, error) {
 	contexts, err := client.LoadContexts()
 	if err != nil {
 		return client.Context{}, err
 	}
-	c, err := contexts.Get(e.context)
+	c, err := contexts.Get(e.Context)
 	if err != nil {
 		return c, err
 	}
-	if e.tenant != "" {
-		c.Tenant = e.tenant
+	if e.Tenant != "" {
+		c.Tenant = e.Tenant
 	}
 	return c, nil
 }
 
-// client returns a client of the context's server.
-func (e *Env) client() (*client.Client, client.Context, error) {
-	t, err := e.target()
+// Client returns a client of the context's server.
+func (e *Env) Client() (*client.Client, client.Context, error) {
+	t, err := e.Target()
 	if err != nil {
 		return nil, t, err
 	}
@@ -52,73 +57,80 @@ func (e *Env) client() (*client.Client, client.Context, error) {
 	return c, t, err
 }
 
-// isTerminal reports whether people look at w.
-func isTerminal(w any) bool {
+// IsTerminal reports whether people look at w.
+func IsTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // colors decides by flag, NO_COLOR and terminal.
 func (e *Env) colors() bool {
-	switch e.color {
+	switch e.Color {
 	case "always":
 		return true
 	case "never":
 		return false
 	}
-	return os.Getenv("NO_COLOR") == "" && isTerminal(e.Out)
+	return os.Getenv("NO_COLOR") == "" && IsTerminal(e.Out)
 }
 
 // Exit codes of every command. With diff, 1 means that something differs.
 const (
-	exitOK          = 0
-	exitFailure     = 1
-	exitUsage       = 2
-	exitNotFound    = 3
-	exitConflict    = 4
-	exitDenied      = 5
-	exitUnavailable = 6
+	ExitOK          = 0
+	ExitFailure     = 1
+	ExitUsage       = 2
+	ExitNotFound    = 3
+	ExitConflict    = 4
+	ExitDenied      = 5
+	ExitUnavailable = 6
 )
 
 // usageError is a mistake in how a command was called.
 type usageError struct{ error }
 
-// codeError ends a command with a code and without a message: it has said all.
-type codeError int
+// Usage marks an error as a mistake in how a command was called.
+func Usage(err error) error { return usageError{err} }
 
-func (codeError) Error() string { return "" }
+// Usagef is Usage of a new error.
+func Usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// Code ends a command with an exit code and without a message: it has said all.
+type Code int
+
+// Error returns nothing.
+func (Code) Error() string { return "" }
 
 // ExitCode returns the exit code that stands for err.
 func ExitCode(err error) int {
 	var usage usageError
-	var code codeError
+	var code Code
 	switch {
 	case err == nil:
-		return exitOK
+		return ExitOK
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &usage):
-		return exitUsage
+		return ExitUsage
 	}
-	list := apiErrors(err)
+	list := APIErrors(err)
 	if len(list) == 0 {
-		return exitFailure
+		return ExitFailure
 	}
 	switch list[0].Code {
 	case v1.CodeNotFound:
-		return exitNotFound
+		return ExitNotFound
 	case v1.CodeConflict, v1.CodeInUse, v1.CodePrecondition, v1.CodeBindingTaken, v1.CodeWrongNode, v1.CodeImmutable:
-		return exitConflict
+		return ExitConflict
 	case v1.CodeUnauthorized, v1.CodeForbidden, v1.CodeQuota:
-		return exitDenied
+		return ExitDenied
 	case v1.CodeUnavailable, v1.CodeTimeout, v1.CodeNodeGone:
-		return exitUnavailable
+		return ExitUnavailable
 	}
-	return exitFailure
+	return ExitFailure
 }
 
-// apiErrors lists the errors of the API in err.
-func apiErrors(err error) v1.ErrorList {
+// APIErrors lists the errors of the API in err.
+func APIErrors(err error) v1.ErrorList {
 	var list v1.ErrorList
 	var one *v1.Error
 	switch {
@@ -140,11 +152,11 @@ func (e *Env) PrintError(err error) {
 }
 
 func errorText(err error) string {
-	var code codeError
+	var code Code
 	if errors.As(err, &code) {
 		return ""
 	}
-	list := apiErrors(err)
+	list := APIErrors(err)
 	if len(list) == 0 {
 		return "error: " + err.Error() + "\n"
 	}
@@ -166,4 +178,25 @@ func errorText(err error) string {
 		b.WriteString(line + "\n")
 	}
 	return b.String()
+}
+
+// OptionalTarget is Target for commands that work without any context.
+func (e *Env) OptionalTarget() (client.Context, error) {
+	t, err := e.Target()
+	if err != nil && e.Context == "" {
+		return client.Context{Tenant: e.Tenant}, nil
+	}
+	return t, err
+}
+
+// WithSignals ends with SIGINT and SIGTERM too.
+func WithSignals(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+}
+
+// WriteJSON writes v for programs.
+func (e *Env) WriteJSON(v any) error {
+	enc := json.NewEncoder(e.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+
+	"weft/internal/cli/term"
+)
+
+func newTraceCommand(env *term.Env) *cobra.Command {
+	var format, expect string
+	cmd := &cobra.Command{
+		Use:   "trace TENANT/PORT ADDRESS[:PORT/tcp|udp]",
+		Short: "Tell what would become of a packet, step by step",
+		Long: `Walk a packet over the rows that the nodes were given, from the port that sends it to its end. Nothing is sent: it tells
+what the packet path does with such a packet, and why. Without a port it is an echo request.`,
+		Example: `  weft trace red/web-1 10.0.2.4:5432/tcp
+  weft trace red/web-1 10.0.2.4
+  weft trace red/web-1 192.0.2.1:53/udp --expect no-location
+  weft trace red/web-1 10.0.2.4 -o minimal`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := term.CheckFormat(format, "table", "minimal", "json", "yaml"); err != nil {
+				return err
+			}
+			to, port, protocol, err := parseFlow(args[1])
+			if err != nil {
+				return err
+			}
+			c, target, err := env.Client()
+			if err != nil {
+				return err
+			}
+			tenant, name, err := parsePort(args[0], target.Tenant)
+			if err != nil {
+				return err
+			}
+			t, err := c.Trace(cmd.Context(), tenant, name, to, protocol, port)
+			if err != nil {
+				return err
+			}
+			if err := printTrace(env, format, t); err != nil {
+				return err
+			}
+			if end := traceEnd(t); expect != "" && !strings.Contains(end, expect) {
+				fmt.Fprintf(env.Err, "expected %q, got %q\n", expect, end)
+				return term.Code(term.ExitFailure)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, minimal (stable, for tests), json, yaml")
+	cmd.Flags().StringVar(&expect, "expect", "", "exit with 1 unless the end contains this: a verdict, reason or port")
+	return cmd
+}
+
+// parseFlow reads ADDRESS or ADDRESS:PORT/PROTOCOL.
+func parseFlow(s string) (to netip.Addr, port uint16, protocol string, err error) {
+	bad := term.Usagef("%q is not a destination such as 10.0.2.4 or 10.0.2.4:5432/tcp", s)
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a, 0, "icmp", nil
+	}
+	rest, protocol, ok := strings.Cut(s, "/")
+	host, number, ok2 := strings.Cut(rest, ":")
+	a, err := netip.ParseAddr(host)
+	n, nerr := strconv.ParseUint(number, 10, 16)
+	if !ok || !ok2 || err != nil || nerr != nil || (protocol != "tcp" && protocol != "udp") {
+		return netip.Addr{}, 0, "", bad
+	}
+	return a, uint16(n), protocol, nil
+}
+
+// traceEnd is the end of a walk in one line, the same for the same end.
+func traceEnd(t *v1.Trace) string {
+	switch t.Verdict {
+	case "delivered":
+		return fmt.Sprintf("delivered %s %s", t.Node, t.Port)
+	case "dropped":
+		return fmt.Sprintf("dropped %s %s", t.Node, t.Reason)
+	}
+	return t.Verdict + " " + t.Node
+}
+
+func printTrace(env *term.Env, format string, t *v1.Trace) error {
+	switch format {
+	case "json":
+		return env.WriteJSON(t)
+	case "yaml":
+		text, err := term.ToYAML(t)
+		fmt.Fprint(env.Out, text)
+		return err
+	case "minimal":
+		_, err := fmt.Fprintln(env.Out, traceEnd(t))
+		return err
+	}
+	fmt.Fprintf(env.Out, "PACKET  %s\n\n", t.Packet)
+	tab := env.NewTable()
+	tab.Add("#", "NODE", "STAGE", "OBJECT", "DECISION", "DETAIL")
+	for i, s := range t.Steps {
+		tab.Add(fmt.Sprint(i+1), s.Node, s.Stage, s.Object, s.Decision, s.Detail)
+	}
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	end := strings.ToUpper(t.Verdict)
+	switch t.Verdict {
+	case "delivered":
+		end += fmt.Sprintf(" to %s on %s", t.Port, t.Node)
+	case "dropped":
+		end += fmt.Sprintf(" at hop %d on %s: %s", len(t.Steps), t.Node, t.Reason)
+	default:
+		end += " on " + t.Node
+	}
+	_, err := fmt.Fprintf(env.Out, "\nRESULT  %s\n", end)
+	return err
+}
