@@ -70,6 +70,8 @@ demo: ## build, bring a data centre up, show that it works, leave it running (as
 fuzz: ## fuzz each decoder of bytes from outside; TIME=60s
 	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeJSON -fuzztime $(or $(TIME),60s)
 	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeYAML -fuzztime $(or $(TIME),60s)
+	go test ./lab -run '^$$' -fuzz FuzzDecodeTopology -fuzztime $(or $(TIME),60s)
+	go test ./internal/trace -run '^$$' -fuzz FuzzFromPort -fuzztime $(or $(TIME),60s)
 	go test ./lab -run '^$$' -fuzz FuzzTopology -fuzztime $(or $(TIME),60s)
 	go test ./internal/trace -run '^$$' -fuzz FuzzFromPort -fuzztime $(or $(TIME),60s)
 
