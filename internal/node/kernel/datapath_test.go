@@ -231,6 +231,32 @@ func TestDetachIsRepeatable(t *testing.T) {
 	})
 }
 
+// No packet passes unchecked: where a program cannot be put on, the device does not come up.
+func TestPortWithoutAProgramStaysDown(t *testing.T) {
+	for _, program := range []string{bpfProgFromPort, bpfProgToPort} {
+		t.Run(program, func(t *testing.T) {
+			n, _ := attached(t)
+			n.do(t, func() error {
+				l, _, err := FindLink("wp00000001")
+				if err := errors.Join(err, n.dp.DetachPort("wp00000001")); err != nil {
+					return err
+				}
+				// A folder where the pin belongs: the program cannot be pinned.
+				if err := os.Mkdir(n.dp.linkPin(attachment{"wp00000001", program}), 0o700); err != nil {
+					return err
+				}
+				if n.dp.AttachPort(l.Index, "wp00000001") == nil {
+					return errors.New("it was attached where it cannot be pinned")
+				}
+				if l, _, err = FindLink("wp00000001"); err == nil && l.Up {
+					return errors.New("the port came up without it")
+				}
+				return err
+			})
+		})
+	}
+}
+
 func TestPinsOfDeletedDeviceAreForgotten(t *testing.T) {
 	n, _ := attached(t)
 	n.do(t, func() error { return DeleteLink("wp00000001") })
