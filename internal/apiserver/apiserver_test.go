@@ -330,6 +330,9 @@ func TestClaims(t *testing.T) {
 	if err := s.api.Release(ctx, "host-1", "red", "web-1", first); err != nil || s.port("red", "web-1").Status.Node != "host-2" {
 		t.Errorf("a binding that was lost released another: %v", err)
 	}
+	if err := s.api.Release(ctx, "host-2", "red", "web-1", first); err != nil || s.port("red", "web-1").Status.Node != "host-2" {
+		t.Errorf("a node's older binding released its newer one: %v", err)
+	}
 	if err := s.api.Release(ctx, "host-2", "red", "web-1", second); err != nil || s.port("red", "web-1").Status.Node != "" {
 		t.Errorf("release: %v, node %q", err, s.port("red", "web-1").Status.Node)
 	}
