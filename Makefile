@@ -4,7 +4,7 @@
 SHELL   := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PRIVILEGED := ./bpf/test ./internal/node/kernel ./internal/netns ./lab
+PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel ./internal/netns ./lab
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/apiserver ./internal/store ./client
 UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/trace
@@ -58,7 +58,8 @@ test-root: ## tests on this kernel: programs, drivers, namespaces (as root)
 scenario: build ## stories on the lab (as root); RUN=name for one
 	$(call timed,scenario,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test $(if $(RUN),-run '/$(RUN)' -v) ./test/scenario)
 
-soak: build ## the stories again and again; COUNT=20 (as root)
+soak: build ## the stories again and again, and 10 million packets through model and programs; COUNT=20 (as root)
+	REQUIRE_PRIVILEGED=1 go test ./bpf/model -packets 10000000 -timeout 2h
 	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=$(or $(COUNT),20) -timeout 2h ./test/scenario
 
 lab: build ## bring the lab up (as root)
