@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +22,7 @@ const (
 	CanaryPrefix = "weft-canary-"
 	CanaryLength = len(CanaryPrefix) + 12
 	heardMost    = 4096
+	earBuffer    = 16 << 20 // bytes that may wait to be read; a bulk transfer is less
 )
 
 // packetSocket opens a socket for whole frames of a workload's device.
@@ -85,14 +88,16 @@ func setMTU(ns string, mtu int) error {
 	})
 }
 
-// ear overhears a workload's device and keeps the canaries that came in.
+// ear overhears a workload's device and keeps the canaries that came in. One that missed anything says so: its silence
+// proves nothing.
 type ear struct {
-	fd   int
+	fd   int // -1 when closed; run reads it without the lock, as close waits for run
 	done chan struct{}
 	wg   sync.WaitGroup
 
-	mu   sync.Mutex // guards seen
+	mu   sync.Mutex // guards below
 	seen map[string]bool
+	deaf error // why it may have missed a frame
 }
 
 // listen begins to overhear.
@@ -101,7 +106,10 @@ func listen(ns string) (*ear, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, earBuffer),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
+	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("listen in %s: %w", ns, err)
 	}
@@ -112,7 +120,6 @@ func listen(ns string) (*ear, error) {
 
 // run reads frames until close, looking up at least every 100 ms.
 func (e *ear) run() {
-	defer unix.Close(e.fd)
 	buf := make([]byte, 1<<17)
 	for {
 		select {
@@ -125,7 +132,10 @@ func (e *ear) run() {
 			continue
 		}
 		if err != nil {
-			return // the device is gone
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.missedLocked(fmt.Errorf("the device cannot be overheard any more: %w", err))
+			return
 		}
 		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype != unix.PACKET_OUTGOING {
 			e.note(buf[:n])
@@ -139,25 +149,46 @@ func (e *ear) note(frame []byte) {
 	if i < 0 || i+CanaryLength > len(frame) {
 		return
 	}
+	canary := string(frame[i : i+CanaryLength])
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.seen) < heardMost {
-		e.seen[string(frame[i:i+CanaryLength])] = true
+	if len(e.seen) < heardMost || e.seen[canary] {
+		e.seen[canary] = true
+		return
+	}
+	e.missedLocked(fmt.Errorf("more than %d canaries came in", heardMost))
+}
+
+// missedLocked keeps the first reason why silence means nothing.
+func (e *ear) missedLocked(why error) {
+	if e.deaf == nil {
+		e.deaf = why
 	}
 }
 
-func (e *ear) heard() []string {
+// heard lists the canaries that came in; an error says that there may have been more.
+func (e *ear) heard() ([]string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out := make([]string, 0, len(e.seen))
-	for c := range e.seen {
-		out = append(out, c)
+	if e.fd < 0 {
+		return nil, errors.New("the workload is being removed")
 	}
-	return out
+	st, err := unix.GetsockoptTpacketStats(e.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS) // the kernel counts from the last call
+	switch {
+	case err != nil:
+		e.missedLocked(fmt.Errorf("count missed frames: %w", err))
+	case st.Drops > 0:
+		e.missedLocked(fmt.Errorf("%d frames came too fast to be overheard", st.Drops))
+	}
+	return slices.Sorted(maps.Keys(e.seen)), e.deaf
 }
 
 // close ends the listening, within 100 ms.
 func (e *ear) close() {
 	close(e.done)
 	e.wg.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	unix.Close(e.fd)
+	e.fd = -1
 }

@@ -10,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"weft/internal/netns"
@@ -28,13 +31,13 @@ type Config struct {
 
 // Request is one thing to do.
 type Request struct {
-	Do     string `json:"do"`               // create, remove, cleanup, ping, tcp, udp, inject, seen, mtu
+	Do     string `json:"do"`               // create, remove, cleanup, arp, ping, tcp, udp, inject, seen, mtu
 	Name   string `json:"name,omitempty"`   // of the workload
 	Tenant string `json:"tenant,omitempty"` // create: whose port it has
 	Port   string `json:"port,omitempty"`
-	To     string `json:"to,omitempty"`     // ping: address; tcp, udp: address:port
+	To     string `json:"to,omitempty"`     // arp, ping: address; tcp, udp: address:port
 	Size   int    `json:"size,omitempty"`   // ping: bytes of payload; tcp: bytes to send; udp: bytes of payload; mtu: the MTU
-	Canary string `json:"canary,omitempty"` // tcp, udp: text to send
+	Canary string `json:"canary,omitempty"` // ping, tcp, udp: text to send
 	Frame  []byte `json:"frame,omitempty"`  // inject: from the destination MAC on
 }
 
@@ -42,7 +45,7 @@ type Request struct {
 type Answer struct {
 	OK       bool     `json:"ok"`
 	Detail   string   `json:"detail,omitempty"`   // why not
-	Identity string   `json:"identity,omitempty"` // tcp, udp: who answered
+	Identity string   `json:"identity,omitempty"` // tcp, udp: who answered; arp: its MAC
 	Seen     []string `json:"seen,omitempty"`     // seen: canaries that came in
 	MTU      int      `json:"mtu,omitempty"`      // create: of the workload's device
 	Millis   float64  `json:"millis,omitempty"`
@@ -53,6 +56,8 @@ const (
 	workloadsMost = 64
 	lifetime      = 2 * time.Minute // of a workload that nobody asks for
 	within        = 3 * time.Second // of one probe
+	sizeMost      = 16 << 20        // bytes of one probe
+	canaryMost    = 64
 )
 
 // device is the name of the interface in a workload.
@@ -71,9 +76,12 @@ type Prober struct {
 type workload struct {
 	name, ns     string
 	tenant, port string
-	close        []func()
-	ear          *ear
 	expire       *time.Timer
+	ready        atomic.Bool // set when ear is there
+
+	mu    sync.Mutex // held while it is made or taken away; guards close
+	close []func()
+	ear   *ear
 }
 
 // New returns a prober after removing what an earlier one left.
@@ -90,8 +98,11 @@ func (p *Prober) sweep() {
 		p.cfg.Log.Error("list namespaces", "err", err)
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, n := range names {
-		if strings.HasPrefix(n, p.cfg.Prefix) {
+		name, ours := strings.CutPrefix(n, p.cfg.Prefix)
+		if _, used := p.workloads[name]; ours && !used {
 			if err := netns.Delete(n); err != nil {
 				p.cfg.Log.Error("remove namespace of an earlier check", "netns", n, "err", err)
 			}
@@ -120,7 +131,12 @@ func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
 	case "remove":
 		return Answer{OK: true}, p.remove(ctx, r.Name)
 	case "cleanup":
-		return Answer{OK: true}, p.Close()
+		err := p.removeAll()
+		p.sweep()
+		return Answer{OK: true}, err
+	}
+	if r.Size < 0 || r.Size > sizeMost || len(r.Canary) > canaryMost {
+		return Answer{}, fmt.Errorf("size %d or canary of %d bytes is out of bounds", r.Size, len(r.Canary))
 	}
 	w, err := p.find(r.Name)
 	if err != nil {
@@ -131,6 +147,8 @@ func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
 	start := time.Now()
 	a := Answer{OK: true}
 	switch r.Do {
+	case "arp":
+		a.Identity, err = resolve(ctx, w.ns, r)
 	case "ping":
 		err = ping(ctx, w.ns, r)
 	case "tcp":
@@ -140,7 +158,7 @@ func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
 	case "inject":
 		err = inject(w.ns, r.Frame)
 	case "seen":
-		a.Seen = w.ear.heard()
+		a.Seen, err = w.ear.heard()
 	case "mtu":
 		err = setMTU(w.ns, r.Size)
 	default:
@@ -166,23 +184,41 @@ func (p *Prober) create(ctx context.Context, r Request) (mtu int, err error) {
 			p.cfg.Log.Error("remove probe workload", "netns", w.ns, "err", err)
 		}
 	})
-	p.mu.Lock()
-	_, exists := p.workloads[r.Name]
-	full := len(p.workloads) >= workloadsMost
-	if !exists && !full && !p.closed {
-		p.workloads[r.Name] = w
-	}
-	p.mu.Unlock()
-	if exists || full {
+	w.mu.Lock()
+	err = p.reserve(w)
+	if err != nil {
 		w.expire.Stop()
-		return 0, fmt.Errorf("probe workload %s exists already, or there are %d of them", r.Name, workloadsMost)
+		w.mu.Unlock()
+		return 0, err
 	}
-	if err := p.bringUp(ctx, w); err != nil {
+	if err = p.bringUp(ctx, w); err == nil {
+		mtu, err = mtuOf(w.ns)
+	}
+	w.ready.Store(err == nil)
+	w.mu.Unlock()
+	if err != nil {
 		return 0, errors.Join(err, p.remove(context.WithoutCancel(ctx), r.Name))
 	}
-	return mtuOf(w.ns)
+	return mtu, nil
 }
 
+// reserve takes the name of a workload.
+func (p *Prober) reserve(w *workload) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return errors.New("the agent is about to stop")
+	case p.workloads[w.name] != nil:
+		return fmt.Errorf("probe workload %s exists already", w.name)
+	case len(p.workloads) >= workloadsMost:
+		return fmt.Errorf("there are %d probe workloads already", workloadsMost)
+	}
+	p.workloads[w.name] = w
+	return nil
+}
+
+// bringUp needs the workload's lock held.
 func (p *Prober) bringUp(ctx context.Context, w *workload) error {
 	if err := netns.Create(w.ns); err != nil {
 		return fmt.Errorf("make namespace: %w", err)
@@ -205,7 +241,7 @@ func (p *Prober) find(name string) (*workload, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w, ok := p.workloads[name]
-	if !ok || w.ear == nil {
+	if !ok || !w.ready.Load() {
 		return nil, fmt.Errorf("there is no probe workload %q; they go away %s after the last probe", name, lifetime)
 	}
 	w.expire.Reset(lifetime)
@@ -222,6 +258,8 @@ func (p *Prober) remove(ctx context.Context, name string) error {
 		return nil
 	}
 	w.expire.Stop()
+	w.mu.Lock() // waits for whoever makes it
+	defer w.mu.Unlock()
 	for _, f := range w.close {
 		f()
 	}
@@ -229,13 +267,17 @@ func (p *Prober) remove(ctx context.Context, name string) error {
 	return errors.Join(err, netns.Delete(w.ns))
 }
 
-// Close removes every workload.
+// Close removes every workload and makes no more.
 func (p *Prober) Close() error {
 	p.mu.Lock()
-	var names []string
-	for n := range p.workloads {
-		names = append(names, n)
-	}
+	p.closed = true
+	p.mu.Unlock()
+	return p.removeAll()
+}
+
+func (p *Prober) removeAll() error {
+	p.mu.Lock()
+	names := slices.Collect(maps.Keys(p.workloads))
 	p.mu.Unlock()
 	var errs []error
 	for _, n := range names {

@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,6 +114,9 @@ func TestProbesTellWhoAnswers(t *testing.T) {
 			t.Errorf("%s: %+v, %v", r.Do, a, err)
 		}
 	}
+	if a, err := do(t, p, Request{Do: "arp", Name: "a", To: "10.9.0.2"}); err != nil || !a.OK || a.Identity != macOf(t, "b") {
+		t.Errorf("b is at %+v, %v", a, err)
+	}
 	if a, err := do(t, p, Request{Do: "ping", Name: "a", To: "10.9.0.2", Size: 1423}); err != nil || a.OK {
 		t.Errorf("a ping larger than the MTU: %+v, %v", a, err)
 	}
@@ -149,6 +154,8 @@ func TestWrongRequestsMakeNothing(t *testing.T) {
 		{Do: "create", Name: "c", Port: "none"},
 		{Do: "ping", Name: "nobody", To: "10.9.0.1"},
 		{Do: "fly"},
+		{Do: "tcp", Name: "nobody", To: "10.9.0.1:7007", Size: 1 << 40},
+		{Do: "ping", Name: "nobody", To: "10.9.0.1", Size: -1},
 	} {
 		if a, err := do(t, p, r); err == nil {
 			t.Errorf("%+v was done: %+v", r, a)
@@ -164,5 +171,93 @@ func TestEarlierLeftoversAreRemoved(t *testing.T) {
 	newProber(t)
 	if netns.Exists(prefix + "old") {
 		t.Error("the namespace of an earlier run is still there")
+	}
+}
+
+// macOf returns the MAC of a workload.
+func macOf(t *testing.T, name string) string {
+	t.Helper()
+	mac, _, err := ownAddress(prefix + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mac.String()
+}
+
+// TestADeafEarSaysSo: silence proves nothing where a frame can have been missed.
+func TestADeafEarSaysSo(t *testing.T) {
+	p := pair(t)
+	if a, err := do(t, p, Request{Do: "tcp", Name: "a", To: "10.9.0.2:7007", Size: 4 << 20, Canary: CanaryPrefix + "000000000001"}); err != nil || !a.OK {
+		t.Fatal(a, err)
+	}
+	if a, err := do(t, p, Request{Do: "seen", Name: "b"}); err != nil || !a.OK || !slices.Contains(a.Seen, CanaryPrefix+"000000000001") {
+		t.Errorf("after a bulk transfer: %+v, %v", a, err)
+	}
+	e := p.workloads["b"].ear
+	for i := range heardMost + 1 {
+		e.note(fmt.Appendf(nil, "%s%012x", CanaryPrefix, i+2))
+	}
+	if a, err := do(t, p, Request{Do: "seen", Name: "b"}); err != nil || a.OK || !strings.Contains(a.Detail, "canaries") {
+		t.Errorf("after too many canaries: OK %t, %q, %v", a.OK, a.Detail, err)
+	}
+	if err := p.remove(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.heard(); err == nil {
+		t.Error("an ear that is closed reports silence")
+	}
+	if a, err := do(t, p, Request{Do: "seen", Name: "b"}); err == nil {
+		t.Errorf("a workload that is gone reports %+v", a)
+	}
+}
+
+func TestAnEarWhoseDeviceGoesIsDeaf(t *testing.T) {
+	p := pair(t)
+	n, err := netns.Open(prefix + "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if err := n.Delete(device); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		a, err := do(t, p, Request{Do: "seen", Name: "b"})
+		if err == nil && !a.OK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("reports silence: %+v, %v", a, err)
+		}
+	}
+}
+
+// TestCleanupBesideCreate: whatever meets whatever, nothing is left, and after Close nothing is made.
+func TestCleanupBesideCreate(t *testing.T) {
+	privtest.Require(t)
+	p := New(Config{
+		Prefix: prefix, Log: slog.New(slog.DiscardHandler),
+		Attach: func(_ context.Context, _, _, ns string) error {
+			return netns.CreateVeth(netns.End{NetNS: filepath.Base(ns), Name: device}, netns.End{NetNS: filepath.Base(ns), Name: "peer"}, 1450)
+		},
+		Detach: func(context.Context, string, string) error { return nil },
+	})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		name := fmt.Sprintf("w%d", i)
+		wg.Go(func() { _, _ = p.do(t.Context(), Request{Do: "create", Name: name}) })
+		wg.Go(func() { _, _ = p.do(t.Context(), Request{Do: "seen", Name: name}) })
+		wg.Go(func() { _, _ = p.do(t.Context(), Request{Do: "remove", Name: name}) })
+		wg.Go(func() { _, _ = p.do(t.Context(), Request{Do: "cleanup"}) })
+	}
+	wg.Wait()
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if a, err := do(t, p, Request{Do: "create", Name: "late"}); err == nil {
+		t.Errorf("made after Close: %+v", a)
+	}
+	if names, err := netns.List(); err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, prefix) }) {
+		t.Errorf("left %v, %v", names, err)
 	}
 }

@@ -4,6 +4,7 @@ package probe
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -199,7 +200,7 @@ func ping(ctx context.Context, ns string, r Request) error {
 		if err := conn.SetReadDeadline(time.Now().Add(within / 3)); err != nil {
 			return err
 		}
-		if awaitEcho(conn, to, id) {
+		if awaitEcho(conn, to, id, data) {
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -222,7 +223,8 @@ func setDontFragment(conn *icmp.PacketConn) error {
 	return errors.Join(err, serr)
 }
 
-func awaitEcho(conn *icmp.PacketConn, from netip.Addr, id int) bool {
+// awaitEcho waits for a reply that brings back what was sent.
+func awaitEcho(conn *icmp.PacketConn, from netip.Addr, id int, data []byte) bool {
 	buf := make([]byte, 1<<16)
 	for {
 		n, peer, err := conn.ReadFrom(buf)
@@ -233,7 +235,7 @@ func awaitEcho(conn *icmp.PacketConn, from netip.Addr, id int) bool {
 		if err != nil || m.Type != ipv4.ICMPTypeEchoReply || peer.String() != from.String() {
 			continue
 		}
-		if e, ok := m.Body.(*icmp.Echo); ok && e.ID == id {
+		if e, ok := m.Body.(*icmp.Echo); ok && e.ID == id && bytes.Equal(e.Data, data) {
 			return true
 		}
 	}
