@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -262,17 +263,33 @@ may hear them. Everything is removed at the end. Exits with 1 if a case fails.`,
 
 func runCheck(ctx context.Context, env *term.Env, format string, cfg check.Config) error {
 	res, err := check.Run(ctx, cfg)
-	if err != nil {
+	if res == nil {
 		return err
 	}
+	var perr error
 	if format == "json" {
-		err = env.WriteJSON(res)
+		perr = env.WriteJSON(res)
 	} else {
-		_, err = fmt.Fprintf(env.Out, "%d passed, %d failed in %.1fs on %s\n", res.Passed, res.Failed, res.Seconds, strings.Join(res.Nodes, ", "))
+		perr = printCheck(env, res)
 	}
-	if err == nil && res.Failed > 0 {
+	if err = errors.Join(err, perr); err == nil && res.Failed > 0 {
 		return term.Code(term.ExitFailure)
 	}
+	return err
+}
+
+// printCheck writes what failed once more, after all the lines of progress, and the sum.
+func printCheck(env *term.Env, res *check.Result) error {
+	t := env.NewTable()
+	for _, c := range res.Cases {
+		if !c.Passed {
+			t.Add("FAIL", c.Name)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(env.Out, "%d passed, %d failed in %.1fs on %s\n", res.Passed, res.Failed, res.Seconds, strings.Join(res.Nodes, ", "))
 	return err
 }
 

@@ -5,6 +5,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -24,6 +25,9 @@ type Config struct {
 	Client   *client.Client
 	Only     *regexp.Regexp // run the cases whose names match; nil: all
 	Progress io.Writer      // a line for each case; nil: none
+
+	countWithin time.Duration // how long a drop may take to show in the counters; 0: 3 s
+	earWithin   time.Duration // how long a stray packet may take to arrive; 0: 150 ms
 }
 
 // Result is what came of a run.
@@ -55,10 +59,17 @@ const tenantPrefix = "weft-check-"
 type run struct {
 	cfg     Config
 	id      string
-	nodes   []string    // hosts that take part: one or two
-	sides   [2][]*actor // the workloads of tenants a and b, in the same order
-	canarys int
-	mtu     int // the least of the workloads' devices
+	nodes   []string          // hosts that take part: one or two
+	sides   [2][]*actor       // the workloads of tenants a and b, in the same order
+	mtu     int               // the least of the workloads' devices
+	current string            // the case that runs
+	sent    map[string]packet // by canary
+}
+
+// packet is one that was sent, or a run of them with the same canary.
+type packet struct {
+	tenant string // of the sender
+	test   string // the case that sent it
 }
 
 // actor is one probe workload.
@@ -86,7 +97,9 @@ func Run(ctx context.Context, cfg Config) (res *Result, err error) {
 	start := time.Now()
 	var raw [3]byte
 	rand.Read(raw[:])
-	r := &run{cfg: cfg, id: hex.EncodeToString(raw[:])}
+	cfg.countWithin = cmp.Or(cfg.countWithin, 3*time.Second)
+	cfg.earWithin = cmp.Or(cfg.earWithin, 150*time.Millisecond)
+	r := &run{cfg: cfg, id: hex.EncodeToString(raw[:]), sent: make(map[string]packet)}
 	if err := r.chooseNodes(ctx); err != nil {
 		return nil, err
 	}
@@ -132,6 +145,7 @@ func (f failure) Error() string { return "want " + f.want + ", got " + f.got }
 
 func (r *run) one(ctx context.Context, t test) Case {
 	start := time.Now()
+	r.current = t.name
 	note, err := t.try(ctx)
 	c := Case{Name: t.name, Passed: err == nil, Seconds: time.Since(start).Seconds(), Note: note}
 	if err != nil {
@@ -188,8 +202,12 @@ func (r *run) chooseNodes(ctx context.Context) error {
 	return nil
 }
 
-// canary returns a text that no other packet carries.
-func (r *run) canary() string {
-	r.canarys++
-	return fmt.Sprintf("weft-canary-%s%06x", r.id, r.canarys)
+// canaryLength is that of each canary, as the nodes' ears know it.
+const canaryLength = len("weft-canary-") + 12
+
+// canary returns a text that no other packet carries, for one that from sends.
+func (r *run) canary(from *actor) string {
+	c := fmt.Sprintf("weft-canary-%s%06x", r.id, len(r.sent)+1)
+	r.sent[c] = packet{from.tenant, r.current}
+	return c
 }

@@ -17,80 +17,90 @@ import (
 	v1 "weft/api/v1"
 )
 
-// countWithin is how long a drop may take to show in the counters; earWithin how long a stray packet may take to arrive.
-const (
-	countWithin = 3 * time.Second
-	earWithin   = 150 * time.Millisecond
-)
-
 // mustFail lists what may arrive nowhere.
 func (r *run) mustFail() []test {
 	var tests []test
 	for side := range 2 {
 		for _, from := range r.sides[side] {
-			tests = append(tests, r.apart(from))
+			tests = append(tests, r.apart(side, from))
 		}
 	}
 	attacker, victim := r.sides[1][0], r.sides[1][1]
 	for _, a := range attacks(attacker, victim) {
 		tests = append(tests, r.attack(attacker, a))
 	}
-	return append(tests, r.tooBig(attacker, victim))
+	for _, to := range r.sides[1][1:] {
+		tests = append(tests, r.tooBig(attacker, to))
+	}
+	return tests
 }
 
 // apart is a case in which from sends to every address of the VPC, and no workload of the other tenant hears anything.
-func (r *run) apart(from *actor) test {
+func (r *run) apart(side int, from *actor) test {
 	name := fmt.Sprintf("isolation, %s/%s to every address", strings.TrimSuffix(strings.TrimPrefix(from.tenant, tenantPrefix), "-"+r.id), from.port)
 	return test{name: name, path: from.String() + " -> all", try: func(ctx context.Context) (string, error) {
-		var sent []string
 		var missed error
-		for _, side := range r.sides {
-			for _, to := range side {
-				if to.tenant != from.tenant || to == from {
-					continue
-				}
-				q := request{Do: "udp", To: target(to), Size: smallSize, Canary: r.canary()}
-				sent = append(sent, q.Canary)
-				a, err := r.ask(ctx, from, q)
-				if err != nil {
-					return "", err
-				}
-				if want := to.tenant + "/" + to.port; missed == nil && (!a.OK || a.Identity != want) {
-					missed = failure{"an answer from " + want, fmt.Sprintf("%q %s", a.Identity, a.Detail)}
-				}
+		for _, to := range r.sides[side] {
+			if to == from {
+				continue
+			}
+			q := request{Do: "udp", To: target(to), Size: smallSize, Canary: r.canary(from)}
+			a, err := r.ask(ctx, from, q)
+			if err != nil {
+				return "", err
+			}
+			if want := to.tenant + "/" + to.port; missed == nil && (!a.OK || a.Identity != want) {
+				missed = failure{"an answer from " + want, strings.TrimSpace(a.Identity + " " + a.Detail)}
+			}
+			if missed == nil {
+				missed = r.heard(ctx, to, q.Canary)
 			}
 		}
-		// A packet in the wrong place is told before one that is missing.
+		// All that this tenant has sent in the whole run, and a packet in the wrong place before one that is missing.
+		sent := r.sentBy(from.tenant)
 		if err := r.unheard(ctx, sent, func(a *actor) bool { return a.tenant != from.tenant }); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%d packets, 0 heard by the other tenant", len(sent)), missed
+		return fmt.Sprintf("of %d packets so far the other tenant heard 0", len(sent)), missed
 	}}
 }
 
-// unheard fails if any actor that matters has heard one of the canaries.
+// sentBy lists the canaries of a tenant.
+func (r *run) sentBy(tenant string) []string {
+	var out []string
+	for c, p := range r.sent {
+		if p.tenant == tenant {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// unheard fails if any actor that matters has heard one of the canaries, or may have missed it.
 func (r *run) unheard(ctx context.Context, canaries []string, matters func(*actor) bool) error {
-	select {
-	case <-time.After(earWithin):
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := pause(ctx, r.cfg.earWithin); err != nil {
+		return err
 	}
 	return r.each(func(a *actor) error {
 		if !matters(a) {
 			return nil
 		}
-		out, err := r.ask(ctx, a, request{Do: "seen"})
+		seen, err := r.seen(ctx, a)
 		if err != nil {
 			return err
 		}
-		for _, c := range out.Seen {
+		for _, c := range seen {
 			if slices.Contains(canaries, c) {
-				return failure{"silence", "a packet that was not for it: " + c}
+				p := r.sent[c]
+				return failure{"silence", fmt.Sprintf("%s heard a packet of tenant %s that was not for it: %s, of case %q", a, p.tenant, c, p.test)}
 			}
 		}
 		return nil
 	})
 }
+
+// except is every actor but one.
+func except(one *actor) func(*actor) bool { return func(a *actor) bool { return a != one } }
 
 // attack is a frame that must be dropped for a reason.
 type attack struct {
@@ -102,7 +112,7 @@ type attack struct {
 // attack sends the frame, wants its reason to count at the attacker's node, and nobody to hear it.
 func (r *run) attack(from *actor, at attack) test {
 	return test{name: "must drop, " + at.name, path: from.String(), try: func(ctx context.Context) (string, error) {
-		canary := r.canary()
+		canary := r.canary(from)
 		buf := gopacket.NewSerializeBuffer()
 		err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(at.layers, gopacket.Payload(canary))...)
 		if err != nil {
@@ -119,7 +129,8 @@ func (r *run) attack(from *actor, at attack) test {
 	}}
 }
 
-// dropped runs send and wants the reason to count for the tenant at the node, and the canary to be heard by nobody.
+// dropped runs send and wants the reason to count for the tenant at the node, and the canary to be heard by nobody
+// else: an ICMP error brings a part of the packet back to its sender.
 func (r *run) dropped(ctx context.Context, from *actor, reason, canary string, send func() error) (string, error) {
 	before, err := r.count(ctx, from, reason)
 	if err != nil {
@@ -128,7 +139,7 @@ func (r *run) dropped(ctx context.Context, from *actor, reason, canary string, s
 	if err := send(); err != nil {
 		return "", err
 	}
-	for deadline := time.Now().Add(countWithin); ; {
+	for deadline := time.Now().Add(r.cfg.countWithin); ; {
 		after, err := r.count(ctx, from, reason)
 		if err != nil {
 			return "", err
@@ -139,9 +150,11 @@ func (r *run) dropped(ctx context.Context, from *actor, reason, canary string, s
 		if time.Now().After(deadline) {
 			return "", failure{"a drop for " + reason, "none counted"}
 		}
-		time.Sleep(20 * time.Millisecond)
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return "", err
+		}
 	}
-	return reason, r.unheard(ctx, []string{canary}, func(*actor) bool { return true })
+	return reason, r.unheard(ctx, []string{canary}, except(from))
 }
 
 // count returns how many packets of the actor's tenant its node dropped for a reason.
@@ -161,20 +174,24 @@ func (r *run) count(ctx context.Context, a *actor, reason string) (uint64, error
 	return 0, nil
 }
 
-// tooBig makes the attacker's own MTU larger, as a workload can, and sends what then fits.
+// tooBig makes the attacker's own MTU larger, as a workload can, and sends a packet that then fits.
 func (r *run) tooBig(from, to *actor) test {
-	return test{name: "must drop, larger than the MTU", path: fmt.Sprintf("%s -> %s", from, to.addr), try: func(ctx context.Context) (string, error) {
-		if _, err := r.ask(ctx, from, request{Do: "mtu", Size: r.mtu + 4}); err != nil {
+	name := "must drop, larger than the MTU, " + r.relation(from, to)
+	return test{name: name, path: fmt.Sprintf("%s -> %s", from, to), try: func(ctx context.Context) (string, error) {
+		a, err := r.ask(ctx, from, request{Do: "mtu", Size: r.mtu + 4})
+		if err = errors.Join(err, a.failed()); err != nil {
 			return "", err
 		}
-		canary := r.canary()
-		return r.dropped(ctx, from, "too-big", canary, func() error {
-			a, err := r.ask(ctx, from, request{Do: "ping", To: to.addr, Size: r.mtu + 4 - icmpHeaders, Canary: canary})
-			if err == nil && a.OK {
-				return failure{"no reply", "a reply"}
-			}
-			return err
-		})
+		mac := net.HardwareAddr(to.mac[:])
+		if from.subnet != to.subnet {
+			mac = v1.RouterMAC[:]
+		}
+		ip := &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolUDP, SrcIP: net.ParseIP(from.addr).To4(), DstIP: net.ParseIP(to.addr).To4()}
+		u := &layers.UDP{SrcPort: 4000, DstPort: talkPort}
+		_ = u.SetNetworkLayerForChecksum(ip) // fails for other layers only
+		fill := make([]byte, r.mtu+4-udpHeaders-canaryLength)
+		eth := &layers.Ethernet{SrcMAC: from.mac[:], DstMAC: mac, EthernetType: layers.EthernetTypeIPv4}
+		return r.attack(from, attack{name, "too-big", []gopacket.SerializableLayer{eth, ip, u, gopacket.Payload(fill)}}).try(ctx)
 	}}
 }
 
