@@ -11,6 +11,7 @@
 #include "lib/drop.h"
 #include "lib/icmp.h"
 #include "lib/mark.h"
+#include "lib/offload.h"
 #include "lib/overlay.h"
 #include "lib/parse.h"
 #include "lib/port.h"
@@ -24,6 +25,8 @@ static __always_inline int from_port_ipv4(struct packet *pkt, const struct port_
 	reason = parse_ipv4(pkt);
 	if (reason)
 		return drop(pkt, reason);
+	if (offload_before(pkt->skb, ETHERNET_LEN + pkt->ip_len))
+		return drop(pkt, DROP_CHECKSUM);
 	reason = port_check_ipv4(pkt, port);
 	if (reason)
 		return drop(pkt, reason);

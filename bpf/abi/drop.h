@@ -33,7 +33,8 @@ enum drop_reason {
 	DROP_ENCAP = 23,	       /* tunnel data could not be set */
 	DROP_TO_SELF = 24,	       /* to the port's own address, which its own stack should have kept */
 	DROP_REWRITE = 25,	       /* headers could not be rewritten: no memory */
-	DROP_REASON_MAX = 26,	       /* number of reasons; grows with the list */
+	DROP_CHECKSUM = 26,	       /* asks for a checksum to be written into a header that was checked */
+	DROP_REASON_MAX = 27,	       /* number of reasons; grows with the list */
 };
 
 /* Tenant 0 stands for packets that belong to no known tenant. */

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 )
 
 // A test run does not show where a packet was redirected, has no tunnel, and counts no lookups. So calls of the helpers
@@ -51,7 +52,12 @@ func instrument(spec *ebpf.CollectionSpec, failing ...asm.BuiltinFunc) {
 func exchange(program asm.Instructions, failing []asm.BuiltinFunc) asm.Instructions {
 	used := map[string]asm.Instructions{}
 	for i, ins := range program {
-		// Debug information is left behind: it would have to cover the new functions.
+		// Debug information is left behind: it would have to cover the new functions. What is resolved against the kernel
+		// at load stays.
+		if ins.IsKfuncCall() || btf.CORERelocationMetadata(&ins) != nil {
+			program[i] = ins.WithSource(nil)
+			continue
+		}
 		program[i] = asm.Instruction{OpCode: ins.OpCode, Dst: ins.Dst, Src: ins.Src, Offset: ins.Offset, Constant: ins.Constant}.
 			WithSymbol(ins.Symbol()).WithReference(ins.Reference())
 		if !ins.IsBuiltinCall() {

@@ -59,7 +59,8 @@ const (
 	bpfDropReasonDROP_ENCAP               bpfDropReason = 23
 	bpfDropReasonDROP_TO_SELF             bpfDropReason = 24
 	bpfDropReasonDROP_REWRITE             bpfDropReason = 25
-	bpfDropReasonDROP_REASON_MAX          bpfDropReason = 26
+	bpfDropReasonDROP_CHECKSUM            bpfDropReason = 26
+	bpfDropReasonDROP_REASON_MAX          bpfDropReason = 27
 )
 
 type bpfDropValue struct {

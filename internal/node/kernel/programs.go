@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -30,21 +29,45 @@ func (d *Datapath) ensurePrograms(uplink int) error {
 	if err := d.configure(spec, uplink); err != nil {
 		return err
 	}
+	loaded, err := d.loadPrograms(spec)
+	if err != nil {
+		return err
+	}
 	pinned := map[string]*ebpf.Program{}
 	for _, name := range programNames() {
-		p, err := d.pinnedProgram(spec, name)
+		p, err := d.pinnedProgram(spec, name, loaded[name])
 		if err != nil {
 			closeAll(pinned)
+			closeAll(loaded)
 			return err
 		}
 		if p == nil {
 			closeAll(pinned)
-			return d.replacePrograms(spec)
+			return d.replacePrograms(loaded)
 		}
 		pinned[name] = p
 	}
+	closeAll(loaded)
 	d.setPrograms(pinned)
 	return nil
+}
+
+// loadPrograms loads all programs on our maps, attached to nothing. What they are can be known only then: calls and
+// offsets are resolved against the running kernel.
+func (d *Datapath) loadPrograms(spec *ebpf.CollectionSpec) (map[string]*ebpf.Program, error) {
+	for _, name := range pinnedMaps() {
+		spec.Maps[name].Pinning = ebpf.PinNone
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: d.maps})
+	if err != nil {
+		return nil, fmt.Errorf("load programs: %w", err)
+	}
+	defer coll.Close()
+	loaded := map[string]*ebpf.Program{}
+	for _, name := range programNames() {
+		loaded[name] = coll.DetachProgram(name)
+	}
+	return loaded, nil
 }
 
 func (d *Datapath) configure(spec *ebpf.CollectionSpec, uplink int) error {
@@ -60,8 +83,8 @@ func (d *Datapath) configure(spec *ebpf.CollectionSpec, uplink int) error {
 	return nil
 }
 
-// pinnedProgram returns the pinned program if it is what the specification would load, else nil.
-func (d *Datapath) pinnedProgram(spec *ebpf.CollectionSpec, name string) (*ebpf.Program, error) {
+// pinnedProgram returns the pinned program if it is the same as the loaded one, else nil.
+func (d *Datapath) pinnedProgram(spec *ebpf.CollectionSpec, name string, loaded *ebpf.Program) (*ebpf.Program, error) {
 	p, err := ebpf.LoadPinnedProgram(d.programPin(name), nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -69,7 +92,7 @@ func (d *Datapath) pinnedProgram(spec *ebpf.CollectionSpec, name string) (*ebpf.
 	if err != nil {
 		return nil, fmt.Errorf("open pinned program %s: %w", name, err)
 	}
-	same, err := d.same(spec, name, p)
+	same, err := d.same(spec, p, loaded)
 	if err != nil || !same {
 		p.Close()
 		return nil, err
@@ -77,16 +100,17 @@ func (d *Datapath) pinnedProgram(spec *ebpf.CollectionSpec, name string) (*ebpf.
 	return p, nil
 }
 
-func (d *Datapath) same(spec *ebpf.CollectionSpec, name string, p *ebpf.Program) (bool, error) {
-	info, err := p.Info()
+// same compares instructions by the kernel's tag, maps, and configuration.
+func (d *Datapath) same(spec *ebpf.CollectionSpec, pinned, loaded *ebpf.Program) (bool, error) {
+	info, err := pinned.Info()
 	if err != nil {
-		return false, fmt.Errorf("look at pinned program %s: %w", name, err)
+		return false, fmt.Errorf("look at pinned program: %w", err)
 	}
-	// Marshalling fills in where calls between functions lead, which the tag covers.
-	if err := spec.Programs[name].Instructions.Marshal(io.Discard, spec.ByteOrder); err != nil {
-		return false, fmt.Errorf("encode program %s: %w", name, err)
+	want, err := loaded.Info()
+	if err != nil {
+		return false, fmt.Errorf("look at loaded program: %w", err)
 	}
-	if err := spec.Programs[name].Compatible(info); err != nil {
+	if info.Tag != want.Tag {
 		return false, nil
 	}
 	ours := map[ebpf.MapID]bool{}
@@ -141,21 +165,10 @@ func sameConstants(spec *ebpf.CollectionSpec, id ebpf.MapID) (bool, error) {
 	return true, nil
 }
 
-// replacePrograms loads all programs and pins them in place of the ones before. Links still run the old ones.
-func (d *Datapath) replacePrograms(spec *ebpf.CollectionSpec) error {
-	for _, name := range pinnedMaps() {
-		spec.Maps[name].Pinning = ebpf.PinNone
-	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: d.maps})
-	if err != nil {
-		return fmt.Errorf("load programs: %w", err)
-	}
-	defer coll.Close()
-	loaded := map[string]*ebpf.Program{}
+// replacePrograms pins all programs in place of the ones before. Links still run the old ones.
+func (d *Datapath) replacePrograms(loaded map[string]*ebpf.Program) error {
 	for _, name := range programNames() {
-		p := coll.DetachProgram(name)
-		loaded[name] = p
-		if err := d.pinProgram(name, p); err != nil {
+		if err := d.pinProgram(name, loaded[name]); err != nil {
 			closeAll(loaded)
 			return err
 		}

@@ -35,6 +35,7 @@ const (
 	DropEncap             DropReason = 23
 	DropToSelf            DropReason = 24
 	DropRewrite           DropReason = 25
+	DropChecksum          DropReason = 26
 )
 
 // dropTexts is the word and the sentence for each reason.
@@ -65,6 +66,7 @@ var dropTexts = [...]struct{ word, meaning string }{
 	DropEncap:             {"encap", "tunnel data could not be set"},
 	DropToSelf:            {"to-self", "to the port's own address, which its own stack should have kept"},
 	DropRewrite:           {"rewrite", "headers could not be rewritten: no memory"},
+	DropChecksum:          {"checksum", "asks for a checksum to be written into a header that was checked"},
 }
 
 // DropReasons returns every reason, in order of number.
