@@ -99,6 +99,22 @@ func TestLeavingNodeForgetsTheVPC(t *testing.T) {
 	}
 }
 
+func TestNodeIsOutOfSyncUntilItForgot(t *testing.T) {
+	h := NewHub()
+	h.Update(4096, []Row{VPC{VNI: 4096}}, map[uint16][]Row{1: nil, 2: nil})
+	s := h.Next(1, "", 0)
+	h.Ack(1, s.Epoch, s.Revision, nil)
+	h.Update(4096, []Row{VPC{VNI: 4096}}, map[uint16][]Row{2: nil})
+	if h.Node(1).InSync {
+		t.Error("a node that still holds a VPC which it no longer hosts counts as in sync")
+	}
+	s = h.Next(1, s.Epoch, s.Revision)
+	h.Ack(1, s.Epoch, s.Revision, nil)
+	if !h.Node(1).InSync {
+		t.Error("a node that forgot the VPC is not in sync")
+	}
+}
+
 func TestOtherEpochGetsSnapshot(t *testing.T) {
 	h := NewHub()
 	h.Update(4096, []Row{VPC{VNI: 4096}}, map[uint16][]Row{1: nil})

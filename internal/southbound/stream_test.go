@@ -25,9 +25,12 @@ type site struct {
 }
 
 // desk answers for the API: node numbers by name, claims of port "free" only.
-type desk struct{}
+type desk struct{ slow chan struct{} } // not nil: joins wait here
 
-func (desk) Join(_ context.Context, h Hello) (uint16, error) {
+func (d desk) Join(_ context.Context, h Hello) (uint16, error) {
+	if d.slow != nil {
+		<-d.slow
+	}
 	if h.Node == "stranger" {
 		return 0, &RefusedError{JSON: json.RawMessage(`{"code":"FORBIDDEN"}`)}
 	}
@@ -43,14 +46,16 @@ func (desk) Claim(_ context.Context, node, _, port string, _ bool) (string, erro
 
 func (desk) Release(context.Context, string, string, string, string) error { return nil }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T) *site { t.Helper(); return newSiteWith(t, desk{}) }
+
+func newSiteWith(t *testing.T, h Handler) *site {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &site{hub: NewHub(), addr: l.Addr().String()}
-	s.srv = NewServer(ServerConfig{Hub: s.hub, Handler: desk{}, Token: "secret", Log: slog.New(slog.DiscardHandler)})
+	s.srv = NewServer(ServerConfig{Hub: s.hub, Handler: h, Token: "secret", Log: slog.New(slog.DiscardHandler)})
 	g := grpc.NewServer()
 	s.srv.Register(g)
 	go g.Serve(l) //nolint:errcheck // ends with Stop
@@ -236,6 +241,24 @@ func TestClaimKeepsTheAPIsOwnError(t *testing.T) {
 	var refused *RefusedError
 	if !errors.As(err, &refused) || string(refused.JSON) != `{"code":"BINDING_TAKEN"}` {
 		t.Errorf("error %v, want the refusal with its JSON", err)
+	}
+}
+
+// TestClaimWaitsForTheJoin: what a join does not list is released, so a claim may not come before it.
+func TestClaimWaitsForTheJoin(t *testing.T) {
+	slow := make(chan struct{})
+	s := newSiteWith(t, desk{slow: slow})
+	c, _ := s.connect(t, &listener{name: "n1"}, "secret")
+	claimed := make(chan error, 1)
+	go func() { _, err := c.Claim(t.Context(), "red", "free", false); claimed <- err }()
+	select {
+	case err := <-claimed:
+		t.Fatalf("the claim came back (%v) before the node had joined", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(slow)
+	if err := <-claimed; err != nil {
+		t.Error(err)
 	}
 }
 
