@@ -29,6 +29,14 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 		Version:       env.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+
+		SuggestionsMinimumDistance: 2,
+
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return env.CheckColor()
+		},
 	}
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
@@ -47,7 +55,20 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 		RunE: func(*cobra.Command, []string) error { _, err := fmt.Fprintln(env.Out, env.Version); return err },
 	})
 	wrapArgs(root)
+	complete(env, root)
 	return root
+}
+
+// knownCommand refuses a first word that is no command, and tells what it may have meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		hint = "; did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return fmt.Errorf("there is no command %q%s", args[0], hint)
 }
 
 func group(root *cobra.Command, id string, cmds ...*cobra.Command) {

@@ -32,7 +32,9 @@ type desk struct {
 	t       *testing.T
 	objects map[string]v1.Object // by path
 	calls   []string
-	refuse  map[string]*v1.Error // by "METHOD path"
+	refuse  map[string]*v1.Error          // by "METHOD path"
+	stream  []func(w http.ResponseWriter) // answers of the next watches
+	stall   time.Duration                 // before every answer
 }
 
 const documents = `
@@ -113,6 +115,10 @@ func (d *desk) path(o v1.Object) string {
 
 // ServeHTTP answers as the API does.
 func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-time.After(d.stall):
+	case <-r.Context().Done():
+	}
 	call := r.Method + " " + r.URL.Path
 	d.calls = append(d.calls, call+"?"+r.URL.RawQuery)
 	if e := d.refuse[call]; e != nil {
@@ -120,6 +126,9 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case r.URL.Query().Get("watch") == "true" && len(d.stream) > 0:
+		d.stream[0](w)
+		d.stream = d.stream[1:]
 	case r.URL.Path == "/api/v1/status":
 		d.answer(w, v1.ClusterStatus{
 			Version: "v1", ResourceVersion: "9", UptimeSeconds: 3700, Store: v1.StoreStatus{Embedded: true, Version: "3.7.3", Members: 1, LatencyMS: 0.5, SizeBytes: 20480},
@@ -231,6 +240,11 @@ func TestOutput(t *testing.T) {
 	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	bad := filepath.Join(filepath.Dir(file), "bad.yaml")
+	doc = "apiVersion: weft/v1\nkind: Port\nmetadata: {name: x, tenant: red}\nspec: {subnett: web}\n---\napiVersion: weft/v1\nkind: VPC\nmetadata: {name: y, tenant: red}\nspec: {prefixes: [10.0.0.1/16]}\n"
+	if err := os.WriteFile(bad, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	d.refuse["GET /api/v1/tenants/blue"] = &v1.Error{Status: 404, Code: v1.CodeNotFound, Object: "tenant/blue", Message: "there is no such tenant"}
 	for name, line := range map[string]string{
 		"get_ports":         "get port -t red",
@@ -268,16 +282,22 @@ func TestOutput(t *testing.T) {
 		"error_arguments":   "status now",
 		"error_format":      "get port -A -o xml",
 		"error_file":        "apply",
+		"error_document":    "apply -f " + bad,
+		"error_command":     "gett port",
+		"error_color":       "--color foo get tenants",
+		"error_netns":       "attach red/web-1",
+		"error_check":       "check --test (",
+		"get_colors":        "get node --color always",
 		"error_node":        "dump rows",
 		"error_attach":      "attach red/web-1 --netns x --socket /nowhere/agent.sock",
 		"error_context":     "--context other get tenants",
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, errs, code := weft("", strings.Fields(line)...)
-			shown := strings.ReplaceAll(strings.ReplaceAll(line, file, "doc.yaml"), os.Getenv("WEFT_CONFIG"), "config.yaml")
+			shown := strings.NewReplacer(file, "doc.yaml", bad, "bad.yaml", os.Getenv("WEFT_CONFIG"), "config.yaml").Replace(line)
 			got := fmt.Sprintf("$ weft %s\n%s", shown, moments.ReplaceAllString(out, "TIME"))
 			if errs != "" {
-				got += "--- stderr\n" + strings.ReplaceAll(errs, os.Getenv("WEFT_CONFIG"), "config.yaml")
+				got += "--- stderr\n" + strings.NewReplacer(os.Getenv("WEFT_CONFIG"), "config.yaml", bad, "bad.yaml").Replace(errs)
 			}
 			got += fmt.Sprintf("--- exit %d\n", code)
 			got = regexp.MustCompile(`https://127\.0\.0\.1:\d+`).ReplaceAllString(got, "https://127.0.0.1:7443")

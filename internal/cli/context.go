@@ -3,14 +3,8 @@
 package cli
 
 import (
-	"context"
-	"fmt"
-	"strings"
-	"time"
-
 	"github.com/spf13/cobra"
 
-	v1 "weft/api/v1"
 	"weft/client"
 	"weft/internal/cli/term"
 )
@@ -42,6 +36,7 @@ func newContextCommand(env *term.Env) *cobra.Command {
 	}
 	use := &cobra.Command{
 		Use: "use NAME", Short: "Choose the current context", Args: cobra.ExactArgs(1), Example: "  weft context use dc1",
+		ValidArgsFunction: completeContexts,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return client.UpdateContexts(func(c *client.Contexts) error { return c.Use(args[0]) })
 		},
@@ -65,54 +60,4 @@ func newContextCommand(env *term.Env) *cobra.Command {
 	f.StringVar(&add.TokenFile, "token-file", "", "file with the token (admin.token)")
 	cmd.AddCommand(list, use, addCmd)
 	return cmd
-}
-
-// completeWithin bounds what completion asks the server.
-const completeWithin = 300 * time.Millisecond
-
-// completeRefs completes kinds, and then names of that kind as the server has them.
-func completeRefs(env *term.Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		if len(args) == 0 {
-			words := []string{"drops"}
-			for _, k := range v1.Kinds() {
-				words = append(words, k.Singular)
-			}
-			return words, cobra.ShellCompDirectiveNoFileComp
-		}
-		return names(cmd.Context(), env, args[0], begun), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// names lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME.
-func names(ctx context.Context, env *term.Env, word, begun string) []string {
-	kind, err := parseKind(word)
-	if err != nil {
-		return nil
-	}
-	c, target, err := env.Client()
-	if err != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, completeWithin)
-	defer cancel()
-	tenant := ""
-	if kind.Tenanted {
-		tenant = target.Tenant
-	}
-	objects, _, err := c.List(ctx, kind.Kind, tenant)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, o := range objects {
-		name := o.Meta().Name
-		if kind.Tenanted && tenant == "" {
-			name = fmt.Sprintf("%s/%s", o.Meta().Tenant, name)
-		}
-		if strings.HasPrefix(name, begun) {
-			out = append(out, name)
-		}
-	}
-	return out
 }

@@ -52,7 +52,7 @@ func runDiff(ctx context.Context, env *term.Env, files fileFlags) error {
 	if err != nil {
 		return err
 	}
-	if len(docs) <= 100 { // the server's own checks, as far as one transaction goes
+	if len(docs) <= 5000 { // the server's own checks, as far as one dry run sees all of its documents
 		if _, err := c.Apply(ctx, docs, client.ApplyOptions{DryRun: true}); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -154,23 +155,38 @@ func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f g
 	}
 	ctx, stop := term.WithSignals(ctx)
 	defer stop()
+	show := watchPrinter(env, r.kind.Kind, f.format)
+	for {
+		err := watchOnce(ctx, c, r, tenant, func(t v1.EventType, o v1.Object) error {
+			if !match(o) || (r.name != "" && r.name != o.Meta().Name) {
+				return nil
+			}
+			return show(t, o)
+		})
+		var e *v1.Error
+		if !errors.As(err, &e) || e.Code != v1.CodeExpired {
+			return err
+		}
+		fmt.Fprintln(env.Err, "the server no longer knows what came in between: all that there is, once more")
+	}
+}
+
+// watchOnce shows what there is, and then what changes, until the server no longer knows where it was.
+func watchOnce(ctx context.Context, c *client.Client, r ref, tenant string, show func(v1.EventType, v1.Object) error) error {
 	objects, version, err := c.List(ctx, r.kind.Kind, tenant)
 	if err != nil {
 		return err
 	}
-	show := watchPrinter(env, r.kind.Kind, f.format)
 	for _, o := range objects {
-		if match(o) && (r.name == "" || r.name == o.Meta().Name) {
-			if err := show(v1.EventAdded, o); err != nil {
-				return err
-			}
+		if err := show(v1.EventAdded, o); err != nil {
+			return err
 		}
 	}
 	for e, err := range c.Watch(ctx, r.kind.Kind, tenant, version) {
 		if err != nil {
 			return err
 		}
-		if e.Object == nil || !match(e.Object) || (r.name != "" && r.name != e.Object.Meta().Name) {
+		if e.Object == nil {
 			continue
 		}
 		if err := show(e.Type, e.Object); err != nil {

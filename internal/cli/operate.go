@@ -162,8 +162,12 @@ can be repeated; a port that another node has is refused unless --move. Run it o
 		Example: `  weft attach red/web-1 --netns web
   weft attach red/web-1 --netns web --device net0 --move
   weft attach red/mine --netns mine --node host-1      # in a lab`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completePorts(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if r.NetNS == "" {
+				return term.Usagef("name the namespace with --netns; 'ip netns list' lists them, 'ip netns add NAME' makes one")
+			}
 			t, err := env.OptionalTarget()
 			if err != nil {
 				return err
@@ -196,7 +200,8 @@ func newDetachCommand(env *term.Env) *cobra.Command {
 	var f agentFlags
 	cmd := &cobra.Command{
 		Use: "detach TENANT/PORT", Short: "Detach a port from this node", Args: cobra.ExactArgs(1),
-		Example: "  weft detach red/web-1\n  weft detach red/mine --node host-1      # in a lab",
+		ValidArgsFunction: completePorts(env),
+		Example:           "  weft detach red/web-1\n  weft detach red/mine --node host-1      # in a lab",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := env.OptionalTarget()
 			if err != nil {
@@ -263,6 +268,9 @@ may hear them. Everything is removed at the end. Exits with 1 if a case fails.`,
 
 func runCheck(ctx context.Context, env *term.Env, format string, cfg check.Config) error {
 	res, err := check.Run(ctx, cfg)
+	if errors.Is(err, check.ErrNoCase) {
+		return term.Usagef("--test: %w", err)
+	}
 	if res == nil {
 		return err
 	}

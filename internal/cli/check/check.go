@@ -20,6 +20,9 @@ import (
 	"weft/client"
 )
 
+// ErrNoCase: a check of nothing would have passed.
+var ErrNoCase = errors.New("no case has a name that matches")
+
 // Config says what to check, and how to tell.
 type Config struct {
 	Client   *client.Client
@@ -121,11 +124,15 @@ func Run(ctx context.Context, cfg Config) (res *Result, err error) {
 			tests = append(tests, t)
 		}
 	}
+	if len(tests) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrNoCase, cfg.Only)
+	}
+	defer func() { res.Seconds = time.Since(start).Seconds() }()
 	for i, t := range tests {
-		if ctx.Err() != nil {
-			return res, ctx.Err()
-		}
 		c := r.one(ctx, t)
+		if ctx.Err() != nil {
+			return res, fmt.Errorf("stopped after %d of %d cases: %w", i, len(tests), ctx.Err()) // c was cut short, and says nothing
+		}
 		res.Cases = append(res.Cases, c)
 		if c.Passed {
 			res.Passed++
@@ -134,7 +141,6 @@ func Run(ctx context.Context, cfg Config) (res *Result, err error) {
 		}
 		r.show(i+1, len(tests), c)
 	}
-	res.Seconds = time.Since(start).Seconds()
 	return res, nil
 }
 

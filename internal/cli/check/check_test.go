@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -207,8 +208,8 @@ func (c *cloud) hear(name, canary string) {
 	}
 }
 
-// try runs the cases that match only on a cloud that is broken so.
-func try(t *testing.T, b broken, only string) (*Result, *cloud, string, error) {
+// newCloud returns a cloud that is broken so, and a client of it.
+func newCloud(t *testing.T, b broken) (*cloud, *client.Client) {
 	t.Helper()
 	c := &cloud{t: t, workloads: map[string]request{}, heard: map[string][]string{}, drops: map[string]uint64{}, tenants: map[string]bool{"red": true}, broken: b}
 	srv := httptest.NewTLSServer(c)
@@ -218,6 +219,13 @@ func try(t *testing.T, b broken, only string) (*Result, *cloud, string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, cl
+}
+
+// try runs the cases that match only on a cloud that is broken so.
+func try(t *testing.T, b broken, only string) (*Result, *cloud, string, error) {
+	t.Helper()
+	c, cl := newCloud(t, b)
 	var progress bytes.Buffer
 	res, err := Run(t.Context(), Config{
 		Client: cl, Only: regexp.MustCompile(only), Progress: &progress, countWithin: 100 * time.Millisecond, earWithin: time.Millisecond,
@@ -300,6 +308,28 @@ func TestWhatCannotRunIsAnError(t *testing.T) {
 	}
 }
 
+// TestACheckOfNothingDoesNotPass: a name that is spelt wrong must not look like success.
+func TestACheckOfNothingDoesNotPass(t *testing.T) {
+	res, c, _, err := try(t, broken{}, "isolatoin")
+	if !errors.Is(err, ErrNoCase) || res != nil || len(c.workloads) > 0 || len(c.tenants) != 1 {
+		t.Errorf("%+v, %v; left %v, %v", res, err, c.workloads, c.tenants)
+	}
+}
+
+// TestACaseThatIsCutShortDidNotFail: what an interrupt leaves open is neither passed nor failed, and all is cleaned up.
+func TestACaseThatIsCutShortDidNotFail(t *testing.T) {
+	c, cl := newCloud(t, broken{mute: true}) // the first case would wait for an ear until the interrupt
+	ctx, interrupt := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer interrupt()
+	res, err := Run(ctx, Config{Client: cl, Only: regexp.MustCompile("ping$"), countWithin: time.Minute})
+	if !errors.Is(err, context.DeadlineExceeded) || res == nil || len(res.Cases) != 0 || res.Failed != 0 || res.Seconds == 0 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if len(c.workloads) > 0 || len(c.tenants) != 1 {
+		t.Errorf("left %v, %v", c.workloads, c.tenants)
+	}
+}
+
 func TestWhatCannotBeCleanedUpIsTold(t *testing.T) {
 	res, _, _, err := try(t, broken{stuck: true}, "arp$")
 	if err == nil || !strings.Contains(err.Error(), "weft check --cleanup") || res == nil || res.Failed > 0 {
@@ -308,15 +338,9 @@ func TestWhatCannotBeCleanedUpIsTold(t *testing.T) {
 }
 
 func TestCleanUpTakesOnlyItsOwn(t *testing.T) {
-	c := &cloud{t: t, tenants: map[string]bool{"red": true, "weft-check-a-1": true, "weft-checks": true}}
-	srv := httptest.NewTLSServer(c)
-	t.Cleanup(srv.Close)
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
-	cl, err := client.New(client.Config{Server: srv.URL, Token: "token", CA: ca})
-	if err != nil {
-		t.Fatal(err)
-	}
-	removed, err := CleanUp(context.Background(), cl)
+	c, cl := newCloud(t, broken{})
+	c.tenants["weft-check-a-1"], c.tenants["weft-checks"] = true, true
+	removed, err := CleanUp(t.Context(), cl)
 	if err != nil || !slices.Equal(removed, []string{"weft-check-a-1"}) || len(c.tenants) != 2 {
 		t.Errorf("removed %v, left %v, %v", removed, c.tenants, err)
 	}

@@ -63,6 +63,15 @@ func IsTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// CheckColor refuses a value of --color that means nothing.
+func (e *Env) CheckColor() error {
+	switch e.Color {
+	case "", "auto", "always", "never":
+		return nil
+	}
+	return Usagef("--color %s is not possible; use auto, always or never", e.Color)
+}
+
 // colors decides by flag, NO_COLOR and terminal.
 func (e *Env) colors() bool {
 	switch e.Color {

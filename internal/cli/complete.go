@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+	"weft/client"
+	"weft/internal/cli/term"
+)
+
+// complete gives the flags of every command the values that they can have.
+func complete(env *term.Env, root *cobra.Command) {
+	of := func(kind v1.Kind) cobra.CompletionFunc {
+		return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+			return names(cmd.Context(), env, string(kind), begun), cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	values := map[string]cobra.CompletionFunc{
+		"context": completeContexts, "tenant": of(v1.KindTenant), "node": of(v1.KindNode),
+		"color": cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp),
+	}
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for flag, values := range values {
+			if cmd.LocalFlags().Lookup(flag) != nil {
+				_ = cmd.RegisterFlagCompletionFunc(flag, values) // fails where the command has brought its own
+			}
+		}
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(root)
+}
+
+// completePorts completes one TENANT/PORT.
+func completePorts(env *term.Env) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return names(cmd.Context(), env, string(v1.KindPort), begun), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeContexts completes one name of a context.
+func completeContexts(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	all, err := client.LoadContexts()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, c := range all.Contexts {
+		out = append(out, c.Name)
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeWithin bounds what completion asks the server.
+const completeWithin = 300 * time.Millisecond
+
+// completeRefs completes kinds, and then names of that kind as the server has them.
+func completeRefs(env *term.Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			words := []string{"drops"}
+			if cmd.Name() != "get" {
+				words = nil
+			}
+			for _, k := range v1.Kinds() {
+				words = append(words, k.Singular)
+			}
+			return words, cobra.ShellCompDirectiveNoFileComp
+		}
+		return names(cmd.Context(), env, args[0], begun), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// names lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME.
+func names(ctx context.Context, env *term.Env, word, begun string) []string {
+	kind, err := parseKind(word)
+	if err != nil {
+		return nil
+	}
+	c, target, err := env.Client()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeWithin)
+	defer cancel()
+	tenant := ""
+	if kind.Tenanted {
+		tenant = target.Tenant
+	}
+	objects, _, err := c.List(ctx, kind.Kind, tenant)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, o := range objects {
+		name := o.Meta().Name
+		if kind.Tenanted && tenant == "" {
+			name = fmt.Sprintf("%s/%s", o.Meta().Tenant, name)
+		}
+		if strings.HasPrefix(name, begun) {
+			out = append(out, name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "weft/api/v1"
+	"weft/internal/cli/term"
+)
+
+// event writes one step of a watch.
+func (d *desk) event(w http.ResponseWriter, kind v1.EventType, version string, o v1.Object) {
+	e := v1.Event{Type: kind, ResourceVersion: version}
+	if o != nil {
+		body, err := json.Marshal(o)
+		if err != nil {
+			d.t.Error(err)
+		}
+		e.Object = body
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		d.t.Error(err)
+	}
+	fmt.Fprintf(w, "data: %s\n\n", body)
+}
+
+// TestWatch lists, follows, and lists again where the server no longer knows what came in between.
+func TestWatch(t *testing.T) {
+	d := newDesk(t)
+	moved := v1.Clone(d.objects["/api/v1/tenants/red/ports/web-1"]).(*v1.Port)
+	moved.Status.Node, moved.ResourceVersion = "host-2", "11"
+	d.stream = []func(http.ResponseWriter){
+		func(w http.ResponseWriter) {
+			d.event(w, v1.EventBookmark, "9", nil)
+			d.event(w, v1.EventModified, "11", moved)
+		},
+		func(w http.ResponseWriter) {
+			d.fail(w, &v1.Error{Status: 410, Code: v1.CodeExpired, Message: "too old"})
+		},
+		func(w http.ResponseWriter) {
+			d.fail(w, &v1.Error{Status: 403, Code: v1.CodeForbidden, Message: "no more"})
+		},
+	}
+	out, errs, code := weft("", "get", "port", "-t", "red", "-l", "app=web", "--watch")
+	var got []string
+	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+		f := strings.Fields(line)
+		got = append(got, strings.Join([]string{f[0], f[1], f[5]}, " "))
+	}
+	want := []string{"EVENT NAME NODE", "ADDED web-1 host-1", "MODIFIED web-1 host-2", "ADDED web-1 host-1"}
+	if !slices.Equal(got, want) || code != term.ExitDenied || !strings.Contains(errs, "once more") || !strings.Contains(errs, "no more") {
+		t.Errorf("exit %d, %q\n%s%s", code, got, out, errs)
+	}
+}
+
+// TestCompletion asks as a shell does.
+func TestCompletion(t *testing.T) {
+	newDesk(t)
+	for line, want := range map[string]string{
+		"get ":             "drops tenant node vpc subnet port",
+		"delete ":          "tenant node vpc subnet port",
+		"get port ":        "red/web-1 red/web-2",
+		"describe node ":   "host-1 host-2",
+		"attach ":          "red/web-1 red/web-2",
+		"detach red/web-2": "red/web-2",
+		"dump --node ":     "host-1 host-2",
+		"get port -t ":     "red",
+		"context use ":     "test",
+		"--color ":         "auto always never",
+	} {
+		args := strings.Split(line, " ")
+		out, _, code := weft("", append([]string{"__complete"}, args...)...)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if got := strings.Join(lines[:len(lines)-1], " "); code != 0 || got != want {
+			t.Errorf("%q completes to %q, want %q", line, got, want)
+		}
+	}
+}
+
+// TestCompletionDoesNotHang: a shell waits for it at every key.
+func TestCompletionDoesNotHang(t *testing.T) {
+	d := newDesk(t)
+	d.stall = time.Second
+	start := time.Now()
+	if out, _, code := weft("", "__complete", "get", "port", ""); code != 0 || strings.Contains(out, "web-1") || time.Since(start) > 700*time.Millisecond {
+		t.Errorf("after %s exit %d:\n%s", time.Since(start), code, out)
+	}
+}
