@@ -82,16 +82,28 @@ func (p *Ports) save() error {
 	if err != nil {
 		return fmt.Errorf("save attachments: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(p.cfg.StateFile), ".attachments-*")
+	next := p.cfg.StateFile + ".next" // one name: what a crash leaves is overwritten
+	f, err := os.OpenFile(next, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("save attachments: %w", err)
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("save attachments: %w", err)
 	}
-	if err := os.Rename(f.Name(), p.cfg.StateFile); err != nil {
+	if err := os.Rename(next, p.cfg.StateFile); err != nil {
+		return fmt.Errorf("save attachments: %w", err)
+	}
+	return syncFolder(filepath.Dir(p.cfg.StateFile))
+}
+
+// syncFolder makes a rename in the folder outlive a power cut.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("save attachments: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
 		return fmt.Errorf("save attachments: %w", err)
 	}
 	return nil
