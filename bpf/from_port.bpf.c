@@ -3,6 +3,7 @@
  * from_port: tcx ingress of a port's device in the node's namespace; packets that the workload sends.
  *
  * Lookups per packet: 2 (port_info, ovl_locations), the same for the first packet of a flow and for the others.
+ * One more (icmp_buckets) for a packet that ends in an ICMP error.
  * Ends in: redirect to a port, to the tunnel, or back to the port as an answer; or drop.
  */
 #include <linux/bpf.h>
@@ -10,6 +11,7 @@
 #include "lib/arp.h"
 #include "lib/drop.h"
 #include "lib/icmp.h"
+#include "lib/icmp_error.h"
 #include "lib/mark.h"
 #include "lib/offload.h"
 #include "lib/overlay.h"
@@ -29,15 +31,15 @@ static __always_inline int from_port_ipv4(struct packet *pkt, const struct port_
 		return drop(pkt, DROP_CHECKSUM);
 	reason = port_check_ipv4(pkt, port);
 	if (reason)
-		return drop(pkt, reason);
+		return icmp_refuse(pkt, port, reason);
 	to = overlay_locate(port->vni, &pkt->dst);
 	if (!to || to->kind == LOCATION_NONE)
-		return drop(pkt, DROP_NO_LOCATION);
+		return icmp_refuse(pkt, port, DROP_NO_LOCATION);
 	if (to->kind == LOCATION_ROUTER)
 		return icmp_answer(pkt);
 	reason = routing_step(pkt, port, to);
 	if (reason)
-		return drop(pkt, reason);
+		return icmp_refuse(pkt, port, reason);
 	if (to->kind == LOCATION_REMOTE)
 		return overlay_to_tunnel(pkt, port->vni, to);
 	return overlay_to_local(pkt, to, PASS_LOCAL);

@@ -18,16 +18,18 @@ _Static_assert(sizeof(struct port_key) == 4, "abi");
 struct port_value {
 	__u32 vni; /* 24 bits */
 	__u32 tenant;
-	__u32 subnet;	   /* number inside the VPC */
-	__u32 mtu;	   /* layer 3, bytes */
-	struct addr addr4; /* all zero: the port has no IPv4 address */
-	struct addr addr6; /* all zero: the port has no IPv6 address */
+	__u32 subnet;	     /* number inside the VPC */
+	__u32 mtu;	     /* layer 3, bytes */
+	struct addr addr4;   /* all zero: the port has no IPv4 address */
+	struct addr addr6;   /* all zero: the port has no IPv6 address */
+	struct addr router4; /* of the port's subnet, source of ICMP errors; all zero: none are sent */
+	struct addr router6; /* the same for IPv6 */
 	__u8 mac[6];
 	__u8 _pad[2];
 };
 
-_Static_assert(sizeof(struct port_value) == 56, "abi");
-_Static_assert(__builtin_offsetof(struct port_value, mac) == 48, "abi");
+_Static_assert(sizeof(struct port_value) == 88, "abi");
+_Static_assert(__builtin_offsetof(struct port_value, mac) == 80, "abi");
 
 /* Written by agent, read by bpf; rebuildable. Size: set by the agent before load. */
 struct {

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* The Internet checksum, changed in place (RFC 1624, equation 3). No maps. */
+/* The Internet checksum, made, and changed in place (RFC 1624, equation 3). No maps. */
 #pragma once
 
 #include <linux/types.h>
+
+/* The checksum of words whose sum so far is sum. */
+static __always_inline __u16 checksum_fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
 
 /* The checksum after one 16-bit word it covers has changed. All three in the byte order of the packet. */
 static __always_inline __u16 checksum_replace(__u16 checksum, __u16 from, __u16 to)
 {
 	__u32 sum = (__u16)~checksum + (__u16)~from + to;
 
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
+	return checksum_fold(sum);
 }

@@ -26,10 +26,13 @@ struct packet {
 	__u8 src_mac[6] __attribute__((aligned(2)));
 	__u16 ethertype; /* host byte order */
 	__u16 ip_len;	 /* IP header with options */
+	__u16 total_len; /* from the IP header to the end of its payload, as the header says */
 	__u16 checksum;	 /* of the IP header, as in the packet */
 	__u8 protocol;
 	__u8 ttl;
 	bool fragment;
+	bool later_fragment; /* not the first */
+	bool dont_fragment;
 };
 
 /* Length from layer 3 on. */
@@ -87,6 +90,9 @@ static __always_inline enum drop_reason parse_ipv4(struct packet *pkt)
 	pkt->checksum = ip->checksum;
 	pkt->protocol = ip->protocol;
 	pkt->ttl = ip->ttl;
+	pkt->total_len = total;
+	pkt->later_fragment = ip->fragment & bpf_htons(IPV4_OFFSET);
+	pkt->dont_fragment = ip->fragment & bpf_htons(IPV4_DONT_FRAGMENT);
 	pkt->fragment = ip->fragment & bpf_htons(IPV4_FRAGMENT);
 	return DROP_NONE;
 }

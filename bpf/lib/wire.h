@@ -40,7 +40,9 @@ struct arp {
 
 _Static_assert(sizeof(struct arp) == 28, "wire");
 
-#define IPV4_FRAGMENT 0x3fff /* more fragments, or not the first */
+#define IPV4_FRAGMENT	   0x3fff /* more fragments, or not the first */
+#define IPV4_OFFSET	   0x1fff
+#define IPV4_DONT_FRAGMENT 0x4000
 
 struct ipv4 {
 	__u8 version_ihl; /* version 4 bits, header length in words 4 bits */
@@ -57,8 +59,17 @@ struct ipv4 {
 
 _Static_assert(sizeof(struct ipv4) == 20, "wire");
 
-#define ICMP_ECHO_REPLY	  0
-#define ICMP_ECHO_REQUEST 8
+#define ICMP_ECHO_REPLY	   0
+#define ICMP_UNREACHABLE   3
+#define ICMP_QUENCH	   4
+#define ICMP_REDIRECT	   5
+#define ICMP_ECHO_REQUEST  8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER	   12
+
+/* Codes of ICMP_UNREACHABLE. */
+#define ICMP_HOST	 1
+#define ICMP_FRAG_NEEDED 4
 
 struct icmp {
 	__u8 type;

@@ -23,7 +23,7 @@ const (
 // redVPC fills the maps with tenant 7's VPC as this node sees it: the port of web-1 is the loopback device.
 func redVPC(t testing.TB, b *rig) {
 	t.Helper()
-	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni, tenant, 1, mtu, "10.0.1.4", web1MAC}.bytes())
+	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni, tenant, 1, mtu, "10.0.1.4", "", web1MAC}.bytes())
 	for addr, l := range map[string]location{
 		"10.0.1.1": {kind: kernel.LocationRouter, subnet: 1},
 		"10.0.2.1": {kind: kernel.LocationRouter, subnet: 2},

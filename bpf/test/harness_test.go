@@ -87,7 +87,7 @@ func addrKey(vni uint32, addr string) []byte {
 // port is a value of port_info.
 type port struct {
 	vni, tenant, subnet, mtu uint32
-	addr                     string
+	addr, router             string // router: none
 	mac                      [6]byte
 }
 
@@ -98,6 +98,12 @@ func (p port) bytes() []byte {
 	}
 	a := netip.MustParseAddr(p.addr).As16()
 	b = append(b, a[:]...)
+	b = append(b, make([]byte, 16)...)
+	var router [16]byte
+	if p.router != "" {
+		router = netip.MustParseAddr(p.router).As16()
+	}
+	b = append(b, router[:]...)
 	b = append(b, make([]byte, 16)...)
 	b = append(b, p.mac[:]...)
 	return append(b, 0, 0)
@@ -137,6 +143,7 @@ type input struct {
 	gsoSegs uint32
 	tunnel  string // outer source; empty: no tunnel data
 	vni     uint32 // with tunnel
+	keep    bool   // the buckets of errors are not filled up before
 }
 
 // output is what a program did with a packet.
@@ -159,6 +166,9 @@ type count struct {
 func (b *rig) run(t testing.TB, in input) output {
 	t.Helper()
 	b.clear(t)
+	if !in.keep {
+		b.fillBuckets(t)
+	}
 	var noted [notedRecords]uint64
 	if in.tunnel != "" {
 		a := netip.MustParseAddr(in.tunnel).As4()
@@ -198,6 +208,17 @@ func (b *rig) clear(t testing.TB) {
 	zero := make([][2]uint64, ebpf.MustPossibleCPU())
 	for kind := range b.Maps["pass_count"].MaxEntries() {
 		if err := b.Maps["pass_count"].Put(kind, zero); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// fillBuckets lets the port cause errors again.
+func (b *rig) fillBuckets(t testing.TB) {
+	t.Helper()
+	var device [4]byte
+	for b.Maps["icmp_buckets"].NextKey(nil, &device) == nil {
+		if err := b.Maps["icmp_buckets"].Delete(device); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -243,7 +243,7 @@ func TestInstructionBudget(t *testing.T) {
 	}
 	defer coll.Close()
 	for name, budget := range map[string]struct{ length, walked int }{
-		"from_port":   {1300, 20000},
+		"from_port":   {2000, 30000},
 		"from_uplink": {700, 8000},
 		"to_port":     {250, 2000},
 	} {

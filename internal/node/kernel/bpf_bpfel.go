@@ -69,6 +69,11 @@ type bpfDropValue struct {
 	Bytes   uint64
 }
 
+type bpfIcmpBucket struct {
+	_      structs.HostLayout
+	FullAt uint64
+}
+
 type bpfLocationKey struct {
 	_    structs.HostLayout
 	Vni  uint32
@@ -118,6 +123,14 @@ type bpfPortValue struct {
 		_ structs.HostLayout
 		B [16]uint8
 	}
+	Router4 struct {
+		_ structs.HostLayout
+		B [16]uint8
+	}
+	Router6 struct {
+		_ structs.HostLayout
+		B [16]uint8
+	}
 	Mac [6]uint8
 	Pad [2]uint8
 }
@@ -144,6 +157,7 @@ type bpfSenderValue struct {
 const (
 	bpfMapAbiInfo         = "abi_info"
 	bpfMapDropCount       = "drop_count"
+	bpfMapIcmpBuckets     = "icmp_buckets"
 	bpfMapOvlLocations    = "ovl_locations"
 	bpfMapOvlSenders      = "ovl_senders"
 	bpfMapPassCount       = "pass_count"
@@ -210,6 +224,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	AbiInfo      *ebpf.MapSpec `ebpf:"abi_info"`
 	DropCount    *ebpf.MapSpec `ebpf:"drop_count"`
+	IcmpBuckets  *ebpf.MapSpec `ebpf:"icmp_buckets"`
 	OvlLocations *ebpf.MapSpec `ebpf:"ovl_locations"`
 	OvlSenders   *ebpf.MapSpec `ebpf:"ovl_senders"`
 	PassCount    *ebpf.MapSpec `ebpf:"pass_count"`
@@ -248,6 +263,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	AbiInfo      *ebpf.Map `ebpf:"abi_info"`
 	DropCount    *ebpf.Map `ebpf:"drop_count"`
+	IcmpBuckets  *ebpf.Map `ebpf:"icmp_buckets"`
 	OvlLocations *ebpf.Map `ebpf:"ovl_locations"`
 	OvlSenders   *ebpf.Map `ebpf:"ovl_senders"`
 	PassCount    *ebpf.Map `ebpf:"pass_count"`
@@ -258,6 +274,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.AbiInfo,
 		m.DropCount,
+		m.IcmpBuckets,
 		m.OvlLocations,
 		m.OvlSenders,
 		m.PassCount,

@@ -113,8 +113,9 @@ func TestVersionIsThatOfTheHeader(t *testing.T) {
 func TestLayouts(t *testing.T) {
 	for name, l := range map[string]struct{ got, want uintptr }{
 		"port_key":       {unsafe.Sizeof(bpfPortKey{}), 4},
-		"port_value":     {unsafe.Sizeof(bpfPortValue{}), 56},
-		"port_mac":       {unsafe.Offsetof(bpfPortValue{}.Mac), 48},
+		"port_value":     {unsafe.Sizeof(bpfPortValue{}), 88},
+		"port_mac":       {unsafe.Offsetof(bpfPortValue{}.Mac), 80},
+		"icmp_bucket":    {unsafe.Sizeof(bpfIcmpBucket{}), 8},
 		"location_key":   {unsafe.Sizeof(bpfLocationKey{}), 20},
 		"location_value": {unsafe.Sizeof(bpfLocationValue{}), 36},
 		"location_mac":   {unsafe.Offsetof(bpfLocationValue{}.Mac), 28},

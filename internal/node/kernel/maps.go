@@ -22,6 +22,7 @@ var mapSizes = map[string]uint32{
 	bpfMapOvlLocations: 256 << 10,
 	bpfMapOvlSenders:   64 << 10,
 	bpfMapDropCount:    16 << 10,
+	bpfMapIcmpBuckets:  4 << 10,
 }
 
 // LoadSpec returns programs and maps as they were compiled, with the sizes of maps set and no configuration.
@@ -38,7 +39,7 @@ func LoadSpec() (*ebpf.CollectionSpec, error) {
 
 // pinnedMaps are the maps of the ABI: all but the ones that hold a program's own constants.
 func pinnedMaps() []string {
-	return []string{bpfMapAbiInfo, bpfMapDropCount, bpfMapOvlLocations, bpfMapOvlSenders, bpfMapPassCount, bpfMapPortInfo}
+	return []string{bpfMapAbiInfo, bpfMapDropCount, bpfMapIcmpBuckets, bpfMapOvlLocations, bpfMapOvlSenders, bpfMapPassCount, bpfMapPortInfo}
 }
 
 // openMaps finds the pinned maps or makes them. One of another layout is an error: it is never deleted here.

@@ -19,6 +19,9 @@ type Port struct {
 	MTU          uint32     // layer 3, bytes
 	Addr4, Addr6 netip.Addr // the zero Addr: none
 	MAC          [6]byte
+	// The addresses of the port's subnet that the virtual router has: where its ICMP errors come from. Without one, no
+	// errors of that family are sent.
+	Router4, Router6 netip.Addr
 }
 
 // LocationKey is an address of a VPC.
@@ -99,6 +102,7 @@ var encodePort = codec[PortKey, Port, bpfPortKey, bpfPortValue]{
 		return bpfPortValue{
 			Vni: v.VNI, Tenant: v.Tenant, Subnet: v.Subnet, Mtu: v.MTU,
 			Addr4: rawAddr(v.Addr4), Addr6: rawAddr(v.Addr6), Mac: v.MAC,
+			Router4: rawAddr(v.Router4), Router6: rawAddr(v.Router6),
 		}
 	},
 	fromKey: func(k *bpfPortKey) PortKey { return PortKey{IfIndex: k.Ifindex} },
@@ -106,6 +110,7 @@ var encodePort = codec[PortKey, Port, bpfPortKey, bpfPortValue]{
 		return Port{
 			VNI: v.Vni, Tenant: v.Tenant, Subnet: v.Subnet, MTU: v.Mtu,
 			Addr4: addrFrom(v.Addr4.B), Addr6: addrFrom(v.Addr6.B), MAC: v.Mac,
+			Router4: addrFrom(v.Router4.B), Router6: addrFrom(v.Router6.B),
 		}
 	},
 }

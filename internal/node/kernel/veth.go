@@ -19,9 +19,13 @@ type Veth struct {
 	NetNS    string  // of the workload: a path, or a name below /run/netns
 	PeerName string  // the workload's end
 	MAC      [6]byte // of the workload's end
-	MTU      int     // of both ends
+	MTU      int     // of the workload's end
 	Alias    string  // of the node's end, for people: "weft <tenant>/<port>"
 }
+
+// hostMTU is the MTU of the node's end: a veth drops, in silence, what is longer than the MTU of the receiving end, and
+// from_port is to see what is too long, count it and tell the sender.
+const hostMTU = maxMTU
 
 // CreateVeth makes the pair, or mends the one that is there, and returns the index of the node's end. A new pair's
 // node end stays down until AttachPort has put the programs there; the workload's end is up.
@@ -79,7 +83,7 @@ func (v *Veth) find(peerNS netns.NsHandle, inside *netlink.Handle) (netlink.Link
 }
 
 func (v *Veth) create(peerNS netns.NsHandle) (netlink.Link, error) {
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: v.HostName, MTU: v.MTU})
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: v.HostName, MTU: hostMTU})
 	pair.PeerName = v.PeerName
 	pair.PeerHardwareAddr = v.MAC[:]
 	pair.PeerNamespace = netlink.NsFd(int(peerNS))
@@ -95,10 +99,10 @@ func (v *Veth) mendHost(host netlink.Link) error {
 	if err := quiet(v.HostName); err != nil {
 		return err
 	}
-	if host.Attrs().MTU != v.MTU {
+	if host.Attrs().MTU != hostMTU {
 		writes.Add(1)
-		if err := netlink.LinkSetMTU(host, v.MTU); err != nil {
-			return fmt.Errorf("set MTU of %s to %d: %w", v.HostName, v.MTU, err)
+		if err := netlink.LinkSetMTU(host, hostMTU); err != nil {
+			return fmt.Errorf("set MTU of %s to %d: %w", v.HostName, hostMTU, err)
 		}
 	}
 	if host.Attrs().Alias != v.Alias {

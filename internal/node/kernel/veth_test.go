@@ -36,7 +36,7 @@ func TestVethIsMadeOnceAndMended(t *testing.T) {
 	}
 	host.do(t, func() error {
 		l, found, err := FindLink(v.HostName)
-		if err != nil || !found || l.MTU != 1450 || l.Alias != v.Alias || l.Up {
+		if err != nil || !found || l.MTU != hostMTU || l.Alias != v.Alias || l.Up {
 			return fmt.Errorf("node's end: %+v, %v", l, err)
 		}
 		found2, err := netlink.LinkByName(v.HostName)
