@@ -261,3 +261,24 @@ func TestCleanupBesideCreate(t *testing.T) {
 		t.Errorf("left %v, %v", names, err)
 	}
 }
+
+// TestWhatNobodyAsksForGoes: a check that was killed leaves nothing for longer than a lifetime, and a probe prolongs it.
+func TestWhatNobodyAsksForGoes(t *testing.T) {
+	p := pair(t)
+	b := p.workloads["b"]
+	b.expire.Reset(time.Hour)
+	if a, err := do(t, p, Request{Do: "seen", Name: "b"}); err != nil || !a.OK {
+		t.Fatal(a, err)
+	}
+	if !b.expire.Reset(time.Millisecond) {
+		t.Fatal("a workload that was just asked has no end")
+	}
+	for deadline := time.Now().Add(2 * time.Second); netns.Exists(prefix + "b"); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("its namespace is still there")
+		}
+	}
+	if a, err := do(t, p, Request{Do: "seen", Name: "b"}); err == nil {
+		t.Errorf("a workload that is gone reports %+v", a)
+	}
+}
