@@ -143,8 +143,8 @@ func lines[K, V comparable](table reconcile.Target[K, V]) func(line func(K, V) s
 }
 
 func portLine(k kernel.PortKey, v kernel.Port) string {
-	return fmt.Sprintf("ifindex=%d vni=%d tenant=%d subnet=%d mtu=%d address=%s mac=%s",
-		k.IfIndex, v.VNI, v.Tenant, v.Subnet, v.MTU, v.Addr4, southbound.MAC(v.MAC))
+	return fmt.Sprintf("ifindex=%d vni=%d tenant=%d subnet=%d mtu=%d address=%s router=%s mac=%s",
+		k.IfIndex, v.VNI, v.Tenant, v.Subnet, v.MTU, v.Addr4, v.Router4, southbound.MAC(v.MAC))
 }
 
 func locationLine(k kernel.LocationKey, v kernel.Location) string {

@@ -413,9 +413,9 @@ func entry(r southbound.Port, mtu int) kernel.Port {
 	e := kernel.Port{VNI: r.VNI, Tenant: r.TenantNumber, Subnet: r.Subnet, MTU: uint32(mtu), MAC: r.MAC}
 	for _, i := range r.Interfaces {
 		if i.Address.Is4() {
-			e.Addr4 = i.Address
+			e.Addr4, e.Router4 = i.Address, i.Gateway
 		} else {
-			e.Addr6 = i.Address
+			e.Addr6, e.Router6 = i.Address, i.Gateway
 		}
 	}
 	return e
