@@ -13,12 +13,12 @@
 #include "lib/overlay.h"
 #include "lib/parse.h"
 
-static __always_inline int from_uplink_ipv4(struct packet *pkt, __u32 vni)
+static __always_inline int from_uplink_ip(struct packet *pkt, __u32 vni)
 {
 	const struct location_value *to;
 	enum drop_reason reason;
 
-	reason = parse_ipv4(pkt);
+	reason = pkt->ethertype == ETHERTYPE_IPV6 ? parse_ipv6(pkt) : parse_ipv4(pkt);
 	if (reason)
 		return drop(pkt, reason);
 	to = overlay_locate(vni, &pkt->dst);
@@ -49,5 +49,5 @@ int from_uplink(struct __sk_buff *skb)
 	reason = parse_ethernet(&pkt);
 	if (reason)
 		return drop(&pkt, reason);
-	return from_uplink_ipv4(&pkt, vni);
+	return from_uplink_ip(&pkt, vni);
 }

@@ -21,7 +21,7 @@ enum drop_reason {
 	DROP_MULTICAST = 11,	       /* to a group */
 	DROP_DST_MAC = 12,	       /* to a MAC that is neither the router's nor the addressee's */
 	DROP_IP_MALFORMED = 13,	       /* IP header that cannot be: version or length */
-	DROP_IPV6_UNSUPPORTED = 14,    /* IPv6, which this version does not carry */
+	DROP_IPV6_UNSUPPORTED = 14,    /* IPv6 from a port that has no IPv6 address */
 	DROP_TTL_EXPIRED = 15,	       /* TTL would fall to 0 at the router */
 	DROP_TOO_BIG = 16,	       /* longer than the overlay's MTU */
 	DROP_NO_LOCATION = 17,	       /* destination address lives nowhere in the VPC */
@@ -34,7 +34,14 @@ enum drop_reason {
 	DROP_TO_SELF = 24,	       /* to the port's own address, which its own stack should have kept */
 	DROP_REWRITE = 25,	       /* headers could not be rewritten: no memory */
 	DROP_CHECKSUM = 26,	       /* asks for a checksum to be written into a header that was checked */
-	DROP_REASON_MAX = 27,	       /* number of reasons; grows with the list */
+	DROP_EXT_HEADER = 27,	       /* IPv6 extension headers: source routing, too many, or in the wrong place */
+	DROP_ND_SPOOF = 28,	       /* Neighbor Discovery whose sender is not the port */
+	DROP_ND_MALFORMED = 29,	       /* Neighbor Discovery that cannot be: hop limit, length, option or fragment */
+	DROP_ND_UNKNOWN = 30,	       /* Neighbor Discovery asks for an address that nobody has */
+	DROP_RA_GUARD = 31,	       /* router advertisement or redirect from a port */
+	DROP_ROUTER_SOLICIT = 32,      /* asks for a router advertisement, which nobody serves */
+	DROP_LINK_LOCAL = 33,	       /* between a link-local address and another than the router */
+	DROP_REASON_MAX = 34,	       /* number of reasons; grows with the list */
 };
 
 /* Tenant 0 stands for packets that belong to no known tenant. */

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <linux/types.h>
+#include <bpf/bpf_endian.h>
 #include <stdbool.h>
 #include "../abi/addr.h"
 
@@ -45,6 +46,35 @@ static __always_inline struct addr addr_from_ipv4(const void *ipv4)
 	addr.b[11] = 0xff;
 	__builtin_memcpy(&addr.b[12], ipv4, 4);
 	return addr;
+}
+
+static __always_inline bool addr_zero(const struct addr *a)
+{
+	const __u32 *x = (const __u32 *)a;
+
+	return !(x[0] | x[1] | x[2] | x[3]);
+}
+
+/* fe80::/10 */
+static __always_inline bool addr_link_local(const struct addr *a)
+{
+	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+}
+
+/* The one link-local address of a MAC: EUI-64 (RFC 4291, appendix A). */
+static __always_inline struct addr addr_of_mac(const __u8 *mac)
+{
+	struct addr addr = {.b = {0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}};
+
+	return addr;
+}
+
+/* fe80::1, the link-local address of the virtual router in every subnet. */
+static __always_inline bool addr_is_router(const struct addr *a)
+{
+	const __u32 *x = (const __u32 *)a;
+
+	return x[0] == bpf_htonl(0xfe800000) && !x[1] && !x[2] && x[3] == bpf_htonl(1);
 }
 
 /* The last 4 bytes, in network byte order. */

@@ -16,6 +16,9 @@
 /* Bytes that are made readable when the front of the frame lies elsewhere: Ethernet and the longest IPv4 header. */
 #define PARSE_BYTES 74
 
+/* Extension headers of an IPv6 packet that are walked; more are dropped. */
+#define PARSE_EXTENSIONS 6
+
 struct packet {
 	struct __sk_buff *skb;
 	__u32 tenant;  /* for counters; 0: not known */
@@ -75,8 +78,6 @@ static __always_inline enum drop_reason parse_ipv4(struct packet *pkt)
 	void *end = (void *)(long)pkt->skb->data_end;
 	__u32 total;
 
-	if (pkt->ethertype == ETHERTYPE_IPV6)
-		return DROP_IPV6_UNSUPPORTED;
 	if (pkt->ethertype != ETHERTYPE_IPV4)
 		return DROP_ETHERTYPE;
 	if ((void *)(ip + 1) > end)
@@ -95,6 +96,64 @@ static __always_inline enum drop_reason parse_ipv4(struct packet *pkt)
 	pkt->dont_fragment = ip->fragment & bpf_htons(IPV4_DONT_FRAGMENT);
 	pkt->fragment = ip->fragment & bpf_htons(IPV4_FRAGMENT);
 	return DROP_NONE;
+}
+
+/* After parse_ethernet: the fixed header. */
+static __always_inline enum drop_reason parse_ipv6(struct packet *pkt)
+{
+	const struct ipv6 *ip = (void *)(long)pkt->skb->data + ETHERNET_LEN;
+	void *end = (void *)(long)pkt->skb->data_end;
+	__u32 total;
+
+	if ((void *)(ip + 1) > end)
+		return DROP_SHORT;
+	total = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	if (ip->version_class[0] >> 4 != 6 || total > packet_len(pkt) || total > 0xffff)
+		return DROP_IP_MALFORMED;
+	__builtin_memcpy(&pkt->src, ip->src, sizeof(pkt->src));
+	__builtin_memcpy(&pkt->dst, ip->dst, sizeof(pkt->dst));
+	pkt->ip_len = sizeof(*ip);
+	pkt->total_len = total;
+	pkt->protocol = ip->next;
+	pkt->ttl = ip->hop_limit;
+	return DROP_NONE;
+}
+
+/*
+ * Walks the extension headers to the upper layer. Hop-by-hop options only in front, routing headers of type 0 never
+ * (RFC 5095), a fragment that is not the first has no upper layer.
+ */
+static __noinline int parse_extensions(struct packet *pkt)
+{
+	struct ipv6_extension ext;
+	__u32 at;
+
+	for (int i = 0; i < PARSE_EXTENSIONS; i++) {
+		at = pkt->ip_len;
+		if (pkt->protocol != PROTO_HOP_BY_HOP && pkt->protocol != PROTO_ROUTING &&
+		    pkt->protocol != PROTO_FRAGMENT && pkt->protocol != PROTO_DESTINATION)
+			return DROP_NONE;
+		if (at + 8 > pkt->total_len)
+			return DROP_IP_MALFORMED;
+		if (bpf_skb_load_bytes(pkt->skb, ETHERNET_LEN + at, &ext, sizeof(ext)))
+			return DROP_SHORT;
+		if (pkt->protocol == PROTO_HOP_BY_HOP && i)
+			return DROP_EXT_HEADER;
+		if (pkt->protocol == PROTO_ROUTING && !(bpf_ntohs(ext.rest) >> 8))
+			return DROP_EXT_HEADER;
+		at += pkt->protocol == PROTO_FRAGMENT ? 8 : (ext.len + 1) * 8;
+		if (at > pkt->total_len)
+			return DROP_IP_MALFORMED;
+		if (pkt->protocol == PROTO_FRAGMENT) {
+			pkt->fragment = true;
+			pkt->later_fragment = ext.rest & bpf_htons(IPV6_OFFSET);
+		}
+		pkt->protocol = ext.next;
+		pkt->ip_len = at;
+		if (pkt->later_fragment)
+			return DROP_NONE;
+	}
+	return DROP_EXT_HEADER;
 }
 
 /*

@@ -34,3 +34,29 @@ static __always_inline enum drop_reason port_check_ipv4(struct packet *pkt, cons
 		return DROP_TOO_BIG;
 	return DROP_NONE;
 }
+
+/* Is the address one that the port may send IPv6 from: its own, or the link-local one of its MAC? */
+static __always_inline bool port_has_ipv6(const struct port_value *port, const struct addr *addr)
+{
+	struct addr link_local = addr_of_mac(port->mac);
+
+	return addr_equal(addr, &port->addr6) || addr_equal(addr, &link_local);
+}
+
+/* May the port send this IPv6 packet? Link-local addresses speak with the router only: they have no location. */
+static __always_inline enum drop_reason port_check_ipv6(struct packet *pkt, const struct port_value *port)
+{
+	if (pkt->dst_mac[0] & 1)
+		return DROP_MULTICAST;
+	if (!port_has_ipv6(port, &pkt->src))
+		return DROP_SRC_IP_SPOOF;
+	if (pkt->dst.b[0] == 0xff)
+		return DROP_MULTICAST;
+	if (port_has_ipv6(port, &pkt->dst))
+		return DROP_TO_SELF;
+	if (addr_link_local(&pkt->dst) && !addr_is_router(&pkt->dst))
+		return DROP_LINK_LOCAL;
+	if (packet_segment_len(pkt) > port->mtu)
+		return DROP_TOO_BIG;
+	return DROP_NONE;
+}

@@ -54,11 +54,20 @@ static __always_inline enum drop_reason routing_step(struct packet *pkt, const s
 						     const struct location_value *to)
 {
 	struct routing_ttl part;
+	__u8 hop_limit;
 
 	if (!routing_to_router(pkt))
 		return mac_equal(pkt->dst_mac, to->mac) && to->subnet == port->subnet ? DROP_NONE : DROP_DST_MAC;
 	if (pkt->ttl <= 1)
 		return DROP_TTL_EXPIRED;
+	if (pkt->ethertype == ETHERTYPE_IPV6) {
+		hop_limit = pkt->ttl - 1;
+		if (routing_write_macs(pkt, to->mac, config_router_mac) ||
+		    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + __builtin_offsetof(struct ipv6, hop_limit), &hop_limit,
+					1, 0))
+			return DROP_REWRITE;
+		return DROP_NONE;
+	}
 	part = routing_new_ttl(pkt, pkt->ttl - 1);
 	if (routing_write_macs(pkt, to->mac, config_router_mac) ||
 	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + __builtin_offsetof(struct ipv4, ttl), &part, sizeof(part), 0))

@@ -14,6 +14,13 @@
 #define PROTO_ICMP 1
 #define PROTO_TCP  6
 
+/* Next headers of IPv6 beside protocols; AH, ESP and "no next header" end the walk like protocols. */
+#define PROTO_HOP_BY_HOP  0
+#define PROTO_ROUTING	  43
+#define PROTO_FRAGMENT	  44
+#define PROTO_ICMP6	  58
+#define PROTO_DESTINATION 60
+
 struct ethernet {
 	__u8 dst[6];
 	__u8 src[6];
@@ -79,3 +86,58 @@ struct icmp {
 };
 
 _Static_assert(sizeof(struct icmp) == 8, "wire");
+
+struct ipv6 {
+	__u8 version_class[4]; /* version 4 bits, traffic class 8, flow label 20 */
+	__be16 payload_len;
+	__u8 next;
+	__u8 hop_limit;
+	__u8 src[16];
+	__u8 dst[16];
+};
+
+_Static_assert(sizeof(struct ipv6) == 40, "wire");
+
+/* The beginning of any extension header; of a fragment header, len is reserved. */
+struct ipv6_extension {
+	__u8 next;
+	__u8 len;    /* in 8 bytes, beyond the first 8 */
+	__be16 rest; /* fragment: offset 13 bits, reserved 2, more 1; routing: type 8 bits, segments left 8 */
+};
+
+_Static_assert(sizeof(struct ipv6_extension) == 4, "wire");
+
+#define IPV6_OFFSET 0xfff8
+
+#define ICMP6_MLD_QUERY	    130
+#define ICMP6_MLD_REPORT    131
+#define ICMP6_MLD_DONE	    132
+#define ICMP6_MLD2_REPORT   143
+#define ICMP6_ECHO_REQUEST  128
+#define ICMP6_ECHO_REPLY    129
+#define ND_ROUTER_SOLICIT   133
+#define ND_ROUTER_ADVERT    134
+#define ND_NEIGHBOR_SOLICIT 135
+#define ND_NEIGHBOR_ADVERT  136
+#define ND_REDIRECT	    137
+#define ND_HOP_LIMIT	    255
+#define ND_ROUTER	    0x80000000
+#define ND_SOLICITED	    0x40000000
+#define ND_OVERRIDE	    0x20000000
+#define ND_SOURCE_MAC	    1
+#define ND_TARGET_MAC	    2
+
+struct nd_option {
+	__u8 type;
+	__u8 len; /* in 8 bytes */
+	__u8 mac[6];
+};
+
+_Static_assert(sizeof(struct nd_option) == 8, "wire");
+
+struct nd {
+	struct icmp icmp;
+	__u8 target[16];
+};
+
+_Static_assert(sizeof(struct nd) == 24, "wire");

@@ -23,7 +23,7 @@ const (
 // redVPC fills the maps with tenant 7's VPC as this node sees it: the port of web-1 is the loopback device.
 func redVPC(t testing.TB, b *rig) {
 	t.Helper()
-	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni, tenant, 1, mtu, "10.0.1.4", "", web1MAC}.bytes())
+	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni, tenant, 1, mtu, "10.0.1.4", "", web1MAC, ""}.bytes())
 	for addr, l := range map[string]location{
 		"10.0.1.1": {kind: kernel.LocationRouter, subnet: 1},
 		"10.0.2.1": {kind: kernel.LocationRouter, subnet: 2},
@@ -228,7 +228,7 @@ func bad(t testing.TB) []fixture {
 		{name: "tunnel-peer", in: input{program: "from_uplink", frame: fine, tunnel: "198.19.0.5", vni: vni}, drop: kernel.DropTunnelPeerUnknown, senders: 1},
 		{name: "tunnel-vni", in: input{program: "from_uplink", frame: fine, tunnel: peerIP, vni: vni + 1}, drop: kernel.DropTunnelPeerUnknown, senders: 1},
 		{name: "tunnel-arp", in: up(arp(t, "10.0.1.4")), drop: kernel.DropEthertype, senders: 1},
-		{name: "tunnel-ipv6", in: up(v6), drop: kernel.DropIPv6Unsupported, senders: 1},
+		{name: "tunnel-ipv6", in: up(v6), drop: kernel.DropNotLocal, places: 1, senders: 1},
 		{name: "tunnel-vlan", in: up(tagged(fine, 0x8100)), drop: kernel.DropVLAN, senders: 1},
 		{name: "tunnel-nobody", in: up(inner(web1MAC, "10.0.1.99")), drop: kernel.DropNotLocal, places: 1, senders: 1},
 		{name: "tunnel-onwards", in: up(inner(db2MAC, "10.0.2.5")), drop: kernel.DropNotLocal, places: 1, senders: 1},

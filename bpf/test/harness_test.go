@@ -89,6 +89,7 @@ type port struct {
 	vni, tenant, subnet, mtu uint32
 	addr, router             string // router: none
 	mac                      [6]byte
+	addr6                    string // none, if empty
 }
 
 func (p port) bytes() []byte {
@@ -98,8 +99,11 @@ func (p port) bytes() []byte {
 	}
 	a := netip.MustParseAddr(p.addr).As16()
 	b = append(b, a[:]...)
-	b = append(b, make([]byte, 16)...)
-	var router [16]byte
+	var addr6, router [16]byte
+	if p.addr6 != "" {
+		addr6 = netip.MustParseAddr(p.addr6).As16()
+	}
+	b = append(b, addr6[:]...)
 	if p.router != "" {
 		router = netip.MustParseAddr(p.router).As16()
 	}

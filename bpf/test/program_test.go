@@ -40,7 +40,7 @@ func TestEveryReasonHasAPacket(t *testing.T) {
 		kernel.DropRewrite:     true, // TestFailingHelpersDrop
 		kernel.DropChecksum:    true, // internal/node/kernel: a test run has no packet whose checksum is unfinished
 	}
-	for _, f := range bad(t) {
+	for _, f := range append(bad(t), bad6(t)...) {
 		seen[f.drop] = true
 	}
 	for _, r := range kernel.DropReasons() {
@@ -243,7 +243,7 @@ func TestInstructionBudget(t *testing.T) {
 	}
 	defer coll.Close()
 	for name, budget := range map[string]struct{ length, walked int }{
-		"from_port":   {2000, 30000},
+		"from_port":   {4000, 80000},
 		"from_uplink": {700, 8000},
 		"to_port":     {250, 2000},
 	} {

@@ -60,7 +60,14 @@ const (
 	bpfDropReasonDROP_TO_SELF             bpfDropReason = 24
 	bpfDropReasonDROP_REWRITE             bpfDropReason = 25
 	bpfDropReasonDROP_CHECKSUM            bpfDropReason = 26
-	bpfDropReasonDROP_REASON_MAX          bpfDropReason = 27
+	bpfDropReasonDROP_EXT_HEADER          bpfDropReason = 27
+	bpfDropReasonDROP_ND_SPOOF            bpfDropReason = 28
+	bpfDropReasonDROP_ND_MALFORMED        bpfDropReason = 29
+	bpfDropReasonDROP_ND_UNKNOWN          bpfDropReason = 30
+	bpfDropReasonDROP_RA_GUARD            bpfDropReason = 31
+	bpfDropReasonDROP_ROUTER_SOLICIT      bpfDropReason = 32
+	bpfDropReasonDROP_LINK_LOCAL          bpfDropReason = 33
+	bpfDropReasonDROP_REASON_MAX          bpfDropReason = 34
 )
 
 type bpfDropValue struct {

@@ -36,6 +36,13 @@ const (
 	DropToSelf            DropReason = 24
 	DropRewrite           DropReason = 25
 	DropChecksum          DropReason = 26
+	DropExtHeader         DropReason = 27
+	DropNDSpoof           DropReason = 28
+	DropNDMalformed       DropReason = 29
+	DropNDUnknown         DropReason = 30
+	DropRAGuard           DropReason = 31
+	DropRouterSolicit     DropReason = 32
+	DropLinkLocal         DropReason = 33
 )
 
 // dropTexts is the word and the sentence for each reason.
@@ -54,7 +61,7 @@ var dropTexts = [...]struct{ word, meaning string }{
 	DropMulticast:         {"multicast", "to a group"},
 	DropDstMAC:            {"dst-mac", "to a MAC that is neither the router's nor the addressee's"},
 	DropIPMalformed:       {"ip-malformed", "IP header that cannot be: version or length"},
-	DropIPv6Unsupported:   {"ipv6-unsupported", "IPv6, which this version does not carry"},
+	DropIPv6Unsupported:   {"ipv6-unsupported", "IPv6 from a port that has no IPv6 address"},
 	DropTTLExpired:        {"ttl-expired", "TTL would fall to 0 at the router"},
 	DropTooBig:            {"too-big", "longer than the overlay's MTU"},
 	DropNoLocation:        {"no-location", "destination address lives nowhere in the VPC"},
@@ -67,6 +74,13 @@ var dropTexts = [...]struct{ word, meaning string }{
 	DropToSelf:            {"to-self", "to the port's own address, which its own stack should have kept"},
 	DropRewrite:           {"rewrite", "headers could not be rewritten: no memory"},
 	DropChecksum:          {"checksum", "asks for a checksum to be written into a header that was checked"},
+	DropExtHeader:         {"ext-header", "IPv6 extension headers: source routing, too many, or in the wrong place"},
+	DropNDSpoof:           {"nd-spoof", "Neighbor Discovery whose sender is not the port"},
+	DropNDMalformed:       {"nd-malformed", "Neighbor Discovery that cannot be: hop limit, length, option or fragment"},
+	DropNDUnknown:         {"nd-unknown", "Neighbor Discovery asks for an address that nobody has"},
+	DropRAGuard:           {"ra-guard", "router advertisement or redirect from a port"},
+	DropRouterSolicit:     {"router-solicit", "asks for a router advertisement, which nobody serves"},
+	DropLinkLocal:         {"link-local", "between a link-local address and another than the router"},
 }
 
 // DropReasons returns every reason, in order of number.

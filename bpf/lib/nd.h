@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Neighbor Discovery is answered at the first hop, from what is known. Map: ovl_locations, at most one lookup. */
+#pragma once
+
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <stdbool.h>
+#include "../abi/config.h"
+#include "../abi/port.h"
+#include "addr.h"
+#include "checksum.h"
+#include "drop.h"
+#include "mark.h"
+#include "overlay.h"
+#include "parse.h"
+#include "pass.h"
+#include "port.h"
+#include "wire.h"
+
+#define ND_OPTIONS 4 /* that are looked at; a message with more is dropped */
+
+/* Is it about the link rather than to somebody: Neighbor Discovery, or group membership? */
+static __always_inline bool nd_is(const struct packet *pkt, __u8 *type)
+{
+	if (pkt->protocol != PROTO_ICMP6 || pkt->later_fragment || pkt->total_len <= pkt->ip_len ||
+	    bpf_skb_load_bytes(pkt->skb, ETHERNET_LEN + pkt->ip_len, type, 1))
+		return false;
+	return (*type >= ICMP6_MLD_QUERY && *type <= ND_REDIRECT) || *type == ICMP6_MLD2_REPORT;
+}
+
+/* Every link-layer address in the options is the port's. */
+static __noinline int nd_check_options(struct packet *pkt, const struct port_value *port)
+{
+	__u32 at = sizeof(struct ipv6) + sizeof(struct nd);
+	struct nd_option option;
+
+	for (int i = 0; i < ND_OPTIONS; i++) {
+		if (at == pkt->total_len)
+			return DROP_NONE;
+		if (at + sizeof(option) > pkt->total_len)
+			return DROP_ND_MALFORMED;
+		if (bpf_skb_load_bytes(pkt->skb, ETHERNET_LEN + at, &option, sizeof(option)))
+			return DROP_SHORT;
+		if (!option.len)
+			return DROP_ND_MALFORMED;
+		if ((option.type == ND_SOURCE_MAC || option.type == ND_TARGET_MAC) &&
+		    (option.len != 1 || !mac_equal(option.mac, port->mac)))
+			return DROP_ND_SPOOF;
+		at += option.len * 8;
+	}
+	return at == pkt->total_len ? DROP_NONE : DROP_ND_MALFORMED;
+}
+
+struct nd_answer_message {
+	struct nd nd;
+	struct nd_option option;
+};
+
+struct nd_pseudo {
+	struct addr src;
+	struct addr dst;
+	__be32 len;
+	__be32 next;
+};
+
+/* Turns the question into the answer "target is at mac". Who probes has no address yet: all nodes are told. */
+static __noinline int nd_reply(struct packet *pkt, struct nd *nd, const volatile __u8 *mac, __u32 flags)
+{
+	struct nd_answer_message answer = {
+		.nd.icmp.type = ND_NEIGHBOR_ADVERT, .option.type = ND_TARGET_MAC, .option.len = 1};
+	struct nd_pseudo pseudo = {.len = bpf_htonl(sizeof(answer)), .next = bpf_htonl(PROTO_ICMP6)};
+	__u8 macs[12] __attribute__((aligned(2))) = {0x33, 0x33, 0, 0, 0, 1};
+	struct ipv6 ip = {
+		.version_class[0] = 0x60,
+		.payload_len = bpf_htons(sizeof(answer)),
+		.next = PROTO_ICMP6,
+		.hop_limit = ND_HOP_LIMIT,
+	};
+	struct wire_size size = packet_wire_size(pkt); /* of the question */
+	__s64 sum;
+
+	__builtin_memcpy(&pseudo.src, nd->target, sizeof(pseudo.src));
+	if (addr_zero(&pkt->src)) {
+		pseudo.dst.b[0] = 0xff;
+		pseudo.dst.b[1] = 0x02;
+		pseudo.dst.b[15] = 1;
+	} else {
+		pseudo.dst = pkt->src;
+		mac_copy(macs, pkt->src_mac);
+		flags |= ND_SOLICITED;
+	}
+	mac_copy(macs + 6, mac);
+	answer.nd.icmp.rest = bpf_htonl(flags);
+	__builtin_memcpy(answer.nd.target, nd->target, sizeof(answer.nd.target));
+	mac_copy(answer.option.mac, mac);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer, sizeof(answer), sum);
+	answer.nd.icmp.checksum = checksum_fold(sum);
+	__builtin_memcpy(ip.src, &pseudo.src, sizeof(ip.src));
+	__builtin_memcpy(ip.dst, &pseudo.dst, sizeof(ip.dst));
+	if (bpf_skb_change_tail(pkt->skb, ETHERNET_LEN + sizeof(ip) + sizeof(answer), 0) ||
+	    bpf_skb_store_bytes(pkt->skb, 0, macs, sizeof(macs), 0) ||
+	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN, &ip, sizeof(ip), 0) ||
+	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + sizeof(ip), &answer, sizeof(answer), 0))
+		return drop(pkt, DROP_REWRITE);
+	pass_add(PASS_ANSWERED, &size);
+	mark_deliver(pkt->skb);
+	return bpf_redirect(pkt->skb->ifindex, 0);
+}
+
+/* "Who has target?" A probe for the port's own address (RFC 4862 5.4) is heard and not answered, as in ARP. */
+static __always_inline int nd_solicit(struct packet *pkt, const struct port_value *port, struct nd *nd)
+{
+	const struct location_value *location;
+	struct addr target;
+
+	__builtin_memcpy(&target, nd->target, sizeof(target));
+	if (port_has_ipv6(port, &target))
+		return consume(pkt);
+	if (addr_is_router(&target))
+		return nd_reply(pkt, nd, config_router_mac, ND_ROUTER | ND_OVERRIDE);
+	location = overlay_locate(port->vni, &target);
+	if (!location)
+		return drop(pkt, DROP_ND_UNKNOWN);
+	if (location->kind == LOCATION_ROUTER)
+		return nd_reply(pkt, nd, config_router_mac, ND_ROUTER | ND_OVERRIDE);
+	if (location->kind == LOCATION_NONE || location->subnet != port->subnet)
+		return drop(pkt, DROP_ND_UNKNOWN);
+	return nd_reply(pkt, nd, location->mac, ND_OVERRIDE);
+}
+
+/* Questions and claims about neighbours. */
+static __always_inline int nd_neighbor(struct packet *pkt, const struct port_value *port, __u8 type)
+{
+	struct addr target;
+	int reason;
+	struct nd nd;
+
+	if (pkt->ttl != ND_HOP_LIMIT || pkt->fragment || pkt->ip_len != sizeof(struct ipv6) ||
+	    pkt->total_len < sizeof(struct ipv6) + sizeof(nd))
+		return drop(pkt, DROP_ND_MALFORMED);
+	if (bpf_skb_load_bytes(pkt->skb, ETHERNET_LEN + sizeof(struct ipv6), &nd, sizeof(nd)))
+		return drop(pkt, DROP_SHORT);
+	if (nd.icmp.code || nd.target[0] == 0xff)
+		return drop(pkt, DROP_ND_MALFORMED);
+	reason = nd_check_options(pkt, port);
+	if (reason)
+		return drop(pkt, reason);
+	if (type == ND_NEIGHBOR_SOLICIT)
+		return nd_solicit(pkt, port, &nd);
+	__builtin_memcpy(&target, nd.target, sizeof(target));
+	if (addr_zero(&pkt->src) || !port_has_ipv6(port, &target))
+		return drop(pkt, DROP_ND_SPOOF);
+	return consume(pkt);
+}
+
+/*
+ * Ends a message about the link. Router solicitations are the seam for the agent's advertisements: they are to be
+ * marked and redirected to a device of the agent, once it has one.
+ */
+static __always_inline int nd_answer(struct packet *pkt, const struct port_value *port, __u8 type)
+{
+	if (type == ND_ROUTER_ADVERT || type == ND_REDIRECT)
+		return drop(pkt, DROP_RA_GUARD);
+	if (!addr_zero(&pkt->src) && !port_has_ipv6(port, &pkt->src))
+		return drop(pkt, DROP_ND_SPOOF);
+	if (type == ND_ROUTER_SOLICIT)
+		return drop(pkt, DROP_ROUTER_SOLICIT);
+	if (type == ICMP6_MLD_QUERY)
+		return drop(pkt, DROP_MULTICAST);
+	if (type == ND_NEIGHBOR_SOLICIT || type == ND_NEIGHBOR_ADVERT)
+		return nd_neighbor(pkt, port, type);
+	return consume(pkt); /* group memberships: there are no groups to join */
+}
