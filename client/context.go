@@ -144,7 +144,7 @@ func (c *Contexts) Get(name string) (Context, error) {
 	if name == "" {
 		return Context{}, &v1.Error{
 			Status: http.StatusBadRequest, Code: v1.CodePrecondition, Message: "no context is chosen: it is not known which server is meant",
-			Fix: "'weft lab up' makes one; or name a server with --server, --token-file and --ca",
+			Fix: "'weft lab up' makes one; or name a server: 'weft context add NAME --server URL --ca-file ca.pem --token-file admin.token'",
 		}
 	}
 	if i := c.index(name); i >= 0 {

@@ -80,6 +80,10 @@ func group(root *cobra.Command, id string, cmds ...*cobra.Command) {
 
 // wrapArgs makes wrong arguments of any command a usage error.
 func wrapArgs(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = knownCommand
+		cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {

@@ -273,6 +273,8 @@ func TestOutput(t *testing.T) {
 		"delete_dry":        "delete port red/web-1 --dry-run",
 		"delete_asks":       "delete port red/web-1",
 		"create_port":       "create port red/new --subnet web --address 10.0.1.9",
+		"context_current":   "context current",
+		"error_subcommand":  "context bogus",
 		"context_list":      "context list",
 		"error_not_found":   "get port red/nobody",
 		"error_kind":        "get prt",

@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"weft/client"
@@ -41,6 +43,17 @@ func newContextCommand(env *term.Env) *cobra.Command {
 			return client.UpdateContexts(func(c *client.Contexts) error { return c.Use(args[0]) })
 		},
 	}
+	current := &cobra.Command{
+		Use: "current", Short: "Print the name of the current context", Args: cobra.NoArgs, Example: "  weft context current",
+		RunE: func(*cobra.Command, []string) error {
+			t, err := env.Target()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(env.Out, t.Name)
+			return err
+		},
+	}
 	var add client.Context
 	addCmd := &cobra.Command{
 		Use: "add NAME --server URL", Short: "Add a context, or change it, and make it current", Args: cobra.ExactArgs(1),
@@ -58,6 +71,6 @@ func newContextCommand(env *term.Env) *cobra.Command {
 	f.StringVar(&add.Server, "server", "", "URL of the API, such as https://weft.example:7443")
 	f.StringVar(&add.CAFile, "ca-file", "", "certificate of the server's authority (ca.pem)")
 	f.StringVar(&add.TokenFile, "token-file", "", "file with the token (admin.token)")
-	cmd.AddCommand(list, use, addCmd)
+	cmd.AddCommand(list, current, use, addCmd)
 	return cmd
 }

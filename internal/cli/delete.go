@@ -91,30 +91,22 @@ func (f *deleteFlags) refs(env *term.Env, args []string, def string) ([]ref, err
 
 func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f deleteFlags) error {
 	if !f.yes || f.dryRun {
-		gone := 0
-		for _, r := range refs {
-			res, err := c.Delete(ctx, r.kind.Kind, r.tenant, r.name, client.DeleteOptions{Cascade: f.cascade || len(f.files.files) > 0, DryRun: true})
-			if err != nil {
-				return err
-			}
-			gone += len(res.Items)
-			if f.dryRun {
-				printResult(env, res)
-			} else {
-				showBlast(env, res)
-			}
+		preview, err := f.preview(ctx, c, refs)
+		if err != nil {
+			return err
 		}
 		if f.dryRun {
+			printResult(env, preview)
 			return nil
 		}
-		if err := confirm(env, gone); err != nil {
+		showBlast(env, preview)
+		if err := confirm(env, len(preview.Items)); err != nil {
 			return err
 		}
 	}
 	for _, r := range refs {
 		res, err := c.Delete(ctx, r.kind.Kind, r.tenant, r.name, client.DeleteOptions{Cascade: f.cascade})
-		var e *v1.Error
-		if len(f.files.files) > 0 && errors.As(err, &e) && e.Code == v1.CodeNotFound {
+		if f.fromFile() && isNotFound(err) {
 			continue // the file may name more than there is
 		}
 		if err != nil {
@@ -123,6 +115,46 @@ func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f 
 		printResult(env, res)
 	}
 	return nil
+}
+
+func (f *deleteFlags) fromFile() bool { return len(f.files.files) > 0 }
+
+func isNotFound(err error) bool {
+	var e *v1.Error
+	return errors.As(err, &e) && e.Code == v1.CodeNotFound
+}
+
+// preview asks the server what would go. The documents of a file may use one another: what they take along has to be in
+// the file too, unless it cascades.
+func (f *deleteFlags) preview(ctx context.Context, c *client.Client, refs []ref) (*v1.Result, error) {
+	named, seen := make(map[string]bool), make(map[string]bool)
+	for _, r := range refs {
+		named[itemID(v1.ResultItem{Kind: r.kind.Kind, Tenant: r.tenant, Name: r.name})] = true
+	}
+	all := &v1.Result{DryRun: true}
+	for _, r := range refs {
+		res, err := c.Delete(ctx, r.kind.Kind, r.tenant, r.name, client.DeleteOptions{Cascade: f.cascade || f.fromFile(), DryRun: true})
+		if f.fromFile() && isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range res.Items {
+			id := itemID(i)
+			if !named[id] && !f.cascade {
+				return nil, &v1.Error{
+					Code: v1.CodeInUse, Object: itemID(v1.ResultItem{Kind: r.kind.Kind, Tenant: r.tenant, Name: r.name}),
+					Message: "it is in use by " + id + ", which the file does not name", Fix: "delete that first, or delete all of it with --cascade",
+				}
+			}
+			if !seen[id] {
+				seen[id] = true
+				all.Items = append(all.Items, i)
+			}
+		}
+	}
+	return all, nil
 }
 
 // showBlast lists what would go, ten lines at most.
