@@ -55,10 +55,10 @@ func TestChecksumOverCheckedHeaderIsDropped(t *testing.T) {
 				return err
 			}
 			go func() {
-				defer conn.Close()
 				buf := make([]byte, 64)
 				_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond)) // a socket that is open takes a deadline
 				_, _, err := conn.ReadFrom(buf)
+				conn.Close() // before the next one listens
 				heard <- err == nil
 			}()
 			return nil
