@@ -12,6 +12,7 @@ import (
 
 	v1 "weft/api/v1"
 
+	"weft/internal/cli/labcmd"
 	"weft/internal/cli/term"
 )
 
@@ -49,7 +50,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
 	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env))
 	group(root, "operate", newStatusCommand(env), newCheckCommand(env), newTraceCommand(env), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
-	group(root, "run", append(extra, newLabCommand(env))...)
+	group(root, "run", append(extra, labcmd.New(env))...)
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",
 		RunE: func(*cobra.Command, []string) error { _, err := fmt.Fprintln(env.Out, env.Version); return err },

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+// Package labcmd is the commands of weft lab: a data centre on this machine.
+package labcmd
 
 import (
 	"errors"
@@ -15,8 +16,8 @@ import (
 	"weft/lab"
 )
 
-// newLabCommand makes "weft lab": a data centre on this machine.
-func newLabCommand(env *term.Env) *cobra.Command {
+// New makes "weft lab": a data centre on this machine.
+func New(env *term.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab",
 		Short: "Run a data centre on this machine, in network namespaces",
