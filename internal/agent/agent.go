@@ -93,6 +93,9 @@ func newAgent(cfg Config) (*Agent, error) {
 	path, err := kernel.Open(kernel.Config{
 		PinDir: cfg.BPFFS, Tunnel: cfg.Address, RouterMAC: routerMAC, UnderlayMTU: cfg.UnderlayMTU, Log: cfg.Log,
 	})
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("%w; the agent works with eBPF and network devices: run it as root", err)
+	}
 	if err != nil {
 		return nil, err
 	}
