@@ -16,11 +16,20 @@ import (
 type fake[K, V comparable] struct {
 	have   map[K]V
 	writes int
+	wrote  func() // called at each Put; nil: nothing
 }
 
 func (f *fake[K, V]) All() (map[K]V, error) { return maps.Clone(f.have), nil }
-func (f *fake[K, V]) Put(k K, v V) error    { f.writes++; f.have[k] = v; return nil }
-func (f *fake[K, V]) Delete(k K) error      { f.writes++; delete(f.have, k); return nil }
+func (f *fake[K, V]) Put(k K, v V) error {
+	if f.wrote != nil {
+		f.wrote()
+	}
+	f.writes++
+	f.have[k] = v
+	return nil
+}
+
+func (f *fake[K, V]) Delete(k K) error { f.writes++; delete(f.have, k); return nil }
 
 type bench struct {
 	locations *fake[kernel.LocationKey, kernel.Location]
@@ -88,6 +97,23 @@ func TestRowsBecomeEntries(t *testing.T) {
 	}
 	if s := (map[kernel.SenderKey]kernel.Sender{{VNI: 4096, Addr: tunnel}: {Tenant: 7, Node: 2}}); !maps.Equal(b.senders.have, s) {
 		t.Errorf("senders %v, want %v: the other node, and not this one", b.senders.have, s)
+	}
+}
+
+// TestSendersComeFirst: a node must be allowed to send before others are told to send to it, or its answers are dropped.
+func TestSendersComeFirst(t *testing.T) {
+	b := newBench()
+	for _, r := range rows(4096) {
+		b.o.Update(r)
+	}
+	b.locations.wrote = func() {
+		if len(b.senders.have) == 0 {
+			t.Error("a location was written before the sender")
+		}
+	}
+	b.apply(t)
+	if len(b.locations.have) == 0 {
+		t.Error("no location was written")
 	}
 }
 
