@@ -269,6 +269,15 @@ func Last(p netip.Prefix) netip.Addr {
 	return a
 }
 
+// Gateway returns the router's address in one of the subnet's ranges: spec.gateway where the range holds it, the range's
+// first address elsewhere.
+func (s *Subnet) Gateway(in netip.Prefix) netip.Addr {
+	if in.Contains(s.Spec.Gateway) {
+		return s.Spec.Gateway
+	}
+	return in.Masked().Addr().Next()
+}
+
 // Reserved says why a port cannot have an address of the subnet, or returns "".
 func (s *Subnet) Reserved(a netip.Addr) string {
 	if a == s.Spec.Gateway {

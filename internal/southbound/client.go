@@ -172,16 +172,14 @@ func collect(step *Step, m *pb.Rows) error {
 	if err != nil {
 		return err
 	}
-	deletes, err := decodeRows(m.GetDeletes())
+	deletes, err := decodeKeys(m.GetDeletes())
 	if err != nil {
 		return err
 	}
 	step.Epoch, step.Revision = m.GetEpoch(), m.GetRevision()
 	step.Snapshot = step.Snapshot || m.GetSnapshot()
 	step.Upserts = append(step.Upserts, upserts...)
-	for _, r := range deletes {
-		step.Deletes = append(step.Deletes, r.Key())
-	}
+	step.Deletes = append(step.Deletes, deletes...)
 	return nil
 }
 

@@ -36,6 +36,11 @@ func encodeRow(r Row) *pb.Row {
 		return &pb.Row{Row: &pb.Row_Location{Location: &pb.Location{
 			Vni: r.VNI, Address: r.Address.AsSlice(), Node: uint32(r.Node), Mac: r.MAC[:], Subnet: r.Subnet,
 		}}}
+	case Route:
+		return &pb.Row{Row: &pb.Row_Route{Route: &pb.Route{
+			Vni: r.VNI, Table: r.Table, Prefix: encodePrefix(r.Prefix), Via: pb.Route_Via(r.Via),
+			Node: uint32(r.Node), Mac: r.MAC[:],
+		}}}
 	}
 	panic(fmt.Sprintf("southbound: no wire form for %T", r)) // a row type was added without its codec
 }
@@ -43,7 +48,10 @@ func encodeRow(r Row) *pb.Row {
 func encodePort(r Port) *pb.Port {
 	m := &pb.Port{
 		Vni: r.VNI, Tenant: r.Tenant, Name: r.Name, TenantNumber: r.TenantNumber,
-		Subnet: r.Subnet, Mac: r.MAC[:], Binding: r.Binding,
+		Subnet: r.Subnet, Table: r.Table, Mac: r.MAC[:], Binding: r.Binding,
+	}
+	for _, p := range r.Sources {
+		m.Sources = append(m.Sources, encodePrefix(p))
 	}
 	for _, i := range r.Interfaces {
 		m.Interfaces = append(m.Interfaces, &pb.Interface{
@@ -69,12 +77,18 @@ func encodeKey(k Key) *pb.Row {
 		return encodeRow(Port{VNI: k.VNI, Tenant: k.Tenant, Name: k.Name})
 	case TableLocation:
 		return encodeRow(Location{VNI: k.VNI, Address: k.Prefix.Addr()})
+	case TableRoute:
+		return encodeRow(Route{VNI: k.VNI, Table: k.RouteTable, Prefix: k.Prefix})
 	}
 	panic(fmt.Sprintf("southbound: no wire form for key %v", k))
 }
 
-// decoder turns wire values into typed ones and keeps the first error.
-type decoder struct{ err error }
+// decoder turns wire values into typed ones and keeps the first error. A decoder of keys reads rows of which only the
+// key is filled: what is not of the key may be missing.
+type decoder struct {
+	key bool
+	err error
+}
 
 func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
@@ -82,29 +96,48 @@ func (d *decoder) fail(format string, args ...any) {
 	}
 }
 
-// addr reads 4 or 16 bytes; none is the zero Addr where optional.
-func (d *decoder) addr(b []byte, optional bool) netip.Addr {
-	if len(b) == 0 && optional {
-		return netip.Addr{}
-	}
+// addr reads 4 or 16 bytes. An IPv4 address has one form: 4 bytes.
+func (d *decoder) addr(b []byte) netip.Addr {
 	a, ok := netip.AddrFromSlice(b)
 	if !ok {
 		d.fail("address of %d bytes", len(b))
 	}
+	if a.Is4In6() {
+		d.fail("IPv4 address %s in 16 bytes", a.Unmap())
+	}
 	return a
 }
 
+// rest reads an address that is not part of the row's key.
+func (d *decoder) rest(b []byte) netip.Addr {
+	if d.key {
+		return netip.Addr{}
+	}
+	return d.addr(b)
+}
+
 func (d *decoder) prefix(p *pb.Prefix) netip.Prefix {
-	a := d.addr(p.GetAddress(), false)
+	a := d.addr(p.GetAddress())
 	if p.GetBits() > uint32(a.BitLen()) {
 		d.fail("prefix length %d of %s", p.GetBits(), a)
 		return netip.Prefix{}
 	}
-	return netip.PrefixFrom(a, int(p.GetBits()))
+	out := netip.PrefixFrom(a, int(p.GetBits()))
+	if out != out.Masked() {
+		d.fail("%s has bits behind its prefix", out)
+	}
+	return out
 }
 
-func (d *decoder) mac(b []byte, optional bool) (m MAC) {
-	if len(b) == 0 && optional {
+func (d *decoder) prefixes(list []*pb.Prefix) (out []netip.Prefix) {
+	for _, p := range list {
+		out = append(out, d.prefix(p))
+	}
+	return out
+}
+
+func (d *decoder) mac(b []byte) (m MAC) {
+	if d.key {
 		return m
 	}
 	if len(b) != len(m) {
@@ -128,33 +161,60 @@ func (d *decoder) node(n uint32) uint16 {
 	return uint16(n)
 }
 
+func (d *decoder) via(v pb.Route_Via) RouteVia {
+	switch {
+	case v == pb.Route_VIA_BLACKHOLE, v == pb.Route_VIA_PORT, d.key:
+		return RouteVia(v)
+	}
+	d.fail("a route via %s, which this version does not know", v)
+	return 0
+}
+
 // decodeRow turns a wire row into a typed one. Nothing of a row with an error is used.
 func decodeRow(m *pb.Row) (Row, error) {
 	var d decoder
+	return d.row(m)
+}
+
+// decodeKey returns the key of a wire row of which only the key need be filled.
+func decodeKey(m *pb.Row) (Key, error) {
+	d := decoder{key: true}
+	r, err := d.row(m)
+	if err != nil {
+		return Key{}, err
+	}
+	return r.Key(), nil
+}
+
+func (d *decoder) row(m *pb.Row) (Row, error) {
 	var row Row
 	switch m := m.GetRow().(type) {
 	case *pb.Row_Vpc:
-		r := VPC{VNI: d.vni(m.Vpc.GetVni()), TenantNumber: m.Vpc.GetTenantNumber(), Tenant: m.Vpc.GetTenant(), Name: m.Vpc.GetName()}
-		for _, p := range m.Vpc.GetPrefixes() {
-			r.Prefixes = append(r.Prefixes, d.prefix(p))
+		row = VPC{
+			VNI: d.vni(m.Vpc.GetVni()), TenantNumber: m.Vpc.GetTenantNumber(), Tenant: m.Vpc.GetTenant(),
+			Name: m.Vpc.GetName(), Prefixes: d.prefixes(m.Vpc.GetPrefixes()),
 		}
-		row = r
 	case *pb.Row_Subnet:
 		row = Subnet{
 			VNI: d.vni(m.Subnet.GetVni()), Number: m.Subnet.GetNumber(),
-			Prefix: d.prefix(m.Subnet.GetPrefix()), Gateway: d.addr(m.Subnet.GetGateway(), true),
+			Prefix: d.prefix(m.Subnet.GetPrefix()), Gateway: d.rest(m.Subnet.GetGateway()),
 		}
 	case *pb.Row_Peer:
 		row = Peer{
 			VNI: d.vni(m.Peer.GetVni()), Node: d.node(m.Peer.GetNode()), Name: m.Peer.GetName(),
-			Address: d.addr(m.Peer.GetAddress(), true),
+			Address: d.rest(m.Peer.GetAddress()),
 		}
 	case *pb.Row_Port:
 		row = d.port(m.Port)
 	case *pb.Row_Location:
 		row = Location{
-			VNI: d.vni(m.Location.GetVni()), Address: d.addr(m.Location.GetAddress(), false),
-			Node: d.node(m.Location.GetNode()), MAC: d.mac(m.Location.GetMac(), true), Subnet: m.Location.GetSubnet(),
+			VNI: d.vni(m.Location.GetVni()), Address: d.addr(m.Location.GetAddress()),
+			Node: d.node(m.Location.GetNode()), MAC: d.mac(m.Location.GetMac()), Subnet: m.Location.GetSubnet(),
+		}
+	case *pb.Row_Route:
+		row = Route{
+			VNI: d.vni(m.Route.GetVni()), Table: m.Route.GetTable(), Prefix: d.prefix(m.Route.GetPrefix()),
+			Via: d.via(m.Route.GetVia()), Node: d.node(m.Route.GetNode()), MAC: d.mac(m.Route.GetMac()),
 		}
 	default:
 		return nil, errUnknownRow
@@ -168,17 +228,18 @@ func decodeRow(m *pb.Row) (Row, error) {
 func (d *decoder) port(m *pb.Port) Port {
 	r := Port{
 		VNI: d.vni(m.GetVni()), Tenant: m.GetTenant(), Name: m.GetName(), TenantNumber: m.GetTenantNumber(),
-		Subnet: m.GetSubnet(), MAC: d.mac(m.GetMac(), true), Binding: m.GetBinding(),
+		Subnet: m.GetSubnet(), Table: m.GetTable(), MAC: d.mac(m.GetMac()), Sources: d.prefixes(m.GetSources()),
+		Binding: m.GetBinding(),
 	}
 	for _, i := range m.GetInterfaces() {
-		a := d.addr(i.GetAddress(), false)
+		a := d.addr(i.GetAddress())
 		if i.GetBits() > uint32(a.BitLen()) {
 			d.fail("prefix length %d of %s", i.GetBits(), a)
 		}
-		r.Interfaces = append(r.Interfaces, Interface{Address: a, Bits: int(i.GetBits()), Gateway: d.addr(i.GetGateway(), true)})
+		r.Interfaces = append(r.Interfaces, Interface{Address: a, Bits: int(i.GetBits()), Gateway: d.addr(i.GetGateway())})
 	}
 	for _, a := range m.GetDns() {
-		r.DNS = append(r.DNS, d.addr(a, false))
+		r.DNS = append(r.DNS, d.addr(a))
 	}
 	return r
 }
@@ -197,6 +258,22 @@ func decodeRows(ms []*pb.Row) ([]Row, error) {
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// decodeKeys decodes the keys of a list, passing over rows of unknown kinds.
+func decodeKeys(ms []*pb.Row) ([]Key, error) {
+	keys := make([]Key, 0, len(ms))
+	for _, m := range ms {
+		k, err := decodeKey(m)
+		switch {
+		case errors.Is(err, errUnknownRow):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
 }
 
 func encodePrefix(p netip.Prefix) *pb.Prefix {

@@ -24,6 +24,7 @@ const (
 	TablePeer
 	TablePort
 	TableLocation
+	TableRoute
 )
 
 // String returns the word that begins a row's key as people see it.
@@ -39,8 +40,30 @@ func (t Table) String() string {
 		return "port"
 	case TableLocation:
 		return "location"
+	case TableRoute:
+		return "route"
 	}
 	return fmt.Sprintf("table%d", uint8(t))
+}
+
+// RouteVia is what becomes of a packet that a route takes.
+type RouteVia uint8
+
+// What a route can lead to. Zero is no route.
+const (
+	RouteBlackhole RouteVia = iota + 1 // it is dropped and counted, and its sender is told
+	RoutePort                          // it goes to a port, whatever its destination address
+)
+
+// String returns the word that people see.
+func (v RouteVia) String() string {
+	switch v {
+	case RouteBlackhole:
+		return "blackhole"
+	case RoutePort:
+		return "port"
+	}
+	return fmt.Sprintf("via%d", uint8(v))
 }
 
 // MAC is a 48-bit Ethernet address in transmission order.
@@ -51,12 +74,13 @@ func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
 // Key names a row on its node. Two rows of one key replace each other. Keys are comparable values.
 type Key struct {
-	Table  Table
-	VNI    uint32
-	Node   uint16       // TablePeer
-	Prefix netip.Prefix // TableSubnet; TableLocation: the address as a prefix of full length
-	Tenant string       // TablePort
-	Name   string       // TablePort
+	Table      Table
+	VNI        uint32
+	Node       uint16       // TablePeer
+	RouteTable uint32       // TableRoute
+	Prefix     netip.Prefix // TableSubnet, TableRoute; TableLocation: the address as a prefix of full length
+	Tenant     string       // TablePort
+	Name       string       // TablePort
 }
 
 // String writes the key as people see it, for example location/4096/10.0.1.4.
@@ -70,6 +94,8 @@ func (k Key) String() string {
 		return fmt.Sprintf("port/%d/%s/%s", k.VNI, k.Tenant, k.Name)
 	case TableLocation:
 		return fmt.Sprintf("location/%d/%s", k.VNI, k.Prefix.Addr())
+	case TableRoute:
+		return fmt.Sprintf("route/%d/%d/%s", k.VNI, k.RouteTable, k.Prefix)
 	}
 	return fmt.Sprintf("%s/%d", k.Table, k.VNI)
 }
@@ -77,7 +103,7 @@ func (k Key) String() string {
 // Compare orders keys by table (the order of filling), then by VNI, then by the rest.
 func (k Key) Compare(o Key) int {
 	return cmp.Or(cmp.Compare(k.Table, o.Table), cmp.Compare(k.VNI, o.VNI), cmp.Compare(k.Node, o.Node),
-		k.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(k.Prefix.Bits(), o.Prefix.Bits()),
+		cmp.Compare(k.RouteTable, o.RouteTable), k.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(k.Prefix.Bits(), o.Prefix.Bits()),
 		strings.Compare(k.Tenant, o.Tenant), strings.Compare(k.Name, o.Name))
 }
 
@@ -99,7 +125,7 @@ type VPC struct {
 	Prefixes     []netip.Prefix
 }
 
-// Subnet is one range of a VPC with the router's address in it.
+// Subnet is one range of a VPC with the router's address in it. A subnet has a row for each of its prefixes.
 type Subnet struct {
 	VNI     uint32
 	Number  uint32 // inside the VPC, from 1
@@ -121,9 +147,11 @@ type Port struct {
 	Tenant, Name string
 	TenantNumber uint32
 	Subnet       uint32
+	Table        uint32 // the route table that its packets to the router ask first; 0: none
 	MAC          MAC
-	Interfaces   []Interface // one for each address family at most
-	Binding      string      // the attachment that the row is for
+	Interfaces   []Interface    // one for each address family at most
+	Sources      []netip.Prefix // what it may send from besides its own addresses; ascending
+	Binding      string         // the attachment that the row is for
 	DNS          []netip.Addr
 }
 
@@ -143,6 +171,16 @@ type Location struct {
 	Subnet  uint32
 }
 
+// Route is one entry of a route table. Every node of the VPC has it, because every node routes.
+type Route struct {
+	VNI    uint32
+	Table  uint32 // number of the route table, inside the VPC, from 1
+	Prefix netip.Prefix
+	Via    RouteVia
+	Node   uint16 // RoutePort: where the port is attached; 0: nowhere, so what takes the route is unreachable
+	MAC    MAC    // RoutePort: the port's
+}
+
 // Key is the VNI.
 func (r VPC) Key() Key { return Key{Table: TableVPC, VNI: r.VNI} }
 
@@ -160,6 +198,11 @@ func (r Location) Key() Key {
 	return Key{Table: TableLocation, VNI: r.VNI, Prefix: netip.PrefixFrom(r.Address, r.Address.BitLen())}
 }
 
+// Key is VNI, table and prefix.
+func (r Route) Key() Key {
+	return Key{Table: TableRoute, VNI: r.VNI, RouteTable: r.Table, Prefix: r.Prefix}
+}
+
 // String returns the key and the fields.
 func (r VPC) String() string {
 	return fmt.Sprintf("%s tenant=%s(%d) name=%s prefixes=%v", r.Key(), r.Tenant, r.TenantNumber, r.Name, r.Prefixes)
@@ -175,11 +218,20 @@ func (r Peer) String() string {
 	return fmt.Sprintf("%s name=%s address=%s", r.Key(), r.Name, r.Address)
 }
 
-// String returns the key and the fields.
+// String returns the key and the fields; table, sources and dns only where there are any.
 func (r Port) String() string {
 	var b strings.Builder
+	if r.Table != 0 {
+		fmt.Fprintf(&b, " table=%d", r.Table)
+	}
 	for _, i := range r.Interfaces {
 		fmt.Fprintf(&b, " address=%s/%d gateway=%s", i.Address, i.Bits, i.Gateway)
+	}
+	if len(r.Sources) > 0 {
+		fmt.Fprintf(&b, " sources=%v", r.Sources)
+	}
+	if len(r.DNS) > 0 {
+		fmt.Fprintf(&b, " dns=%v", r.DNS)
 	}
 	return fmt.Sprintf("%s tenant=%d subnet=%d mac=%s%s binding=%s", r.Key(), r.TenantNumber, r.Subnet, r.MAC, b.String(), r.Binding)
 }
@@ -187,6 +239,14 @@ func (r Port) String() string {
 // String returns the key and the fields.
 func (r Location) String() string {
 	return fmt.Sprintf("%s node=%d mac=%s subnet=%d", r.Key(), r.Node, r.MAC, r.Subnet)
+}
+
+// String returns the key and the fields.
+func (r Route) String() string {
+	if r.Via != RoutePort {
+		return fmt.Sprintf("%s via=%s", r.Key(), r.Via)
+	}
+	return fmt.Sprintf("%s via=%s node=%d mac=%s", r.Key(), r.Via, r.Node, r.MAC)
 }
 
 // Equal compares all fields.
@@ -206,9 +266,12 @@ func (r Peer) Equal(other Row) bool { o, ok := other.(Peer); return ok && r == o
 func (r Port) Equal(other Row) bool {
 	o, ok := other.(Port)
 	return ok && r.VNI == o.VNI && r.Tenant == o.Tenant && r.Name == o.Name && r.TenantNumber == o.TenantNumber &&
-		r.Subnet == o.Subnet && r.MAC == o.MAC && r.Binding == o.Binding &&
-		slices.Equal(r.Interfaces, o.Interfaces) && slices.Equal(r.DNS, o.DNS)
+		r.Subnet == o.Subnet && r.Table == o.Table && r.MAC == o.MAC && r.Binding == o.Binding &&
+		slices.Equal(r.Interfaces, o.Interfaces) && slices.Equal(r.Sources, o.Sources) && slices.Equal(r.DNS, o.DNS)
 }
 
 // Equal compares all fields.
 func (r Location) Equal(other Row) bool { o, ok := other.(Location); return ok && r == o }
+
+// Equal compares all fields.
+func (r Route) Equal(other Row) bool { o, ok := other.(Route); return ok && r == o }

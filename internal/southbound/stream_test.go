@@ -290,36 +290,3 @@ func TestSecondStreamOfANodeTakesOver(t *testing.T) {
 	s.connect(t, second, "secret")
 	eventually(t, "second is up", func() bool { second.mu.Lock(); defer second.mu.Unlock(); return second.ups > 0 })
 }
-
-func TestDecoderRefusesWhatCannotBe(t *testing.T) {
-	good := []Row{
-		VPC{VNI: 1, TenantNumber: 2, Tenant: "t", Name: "n", Prefixes: []netip.Prefix{netip.MustParsePrefix("fd00::/48")}},
-		Subnet{VNI: 1, Number: 3, Prefix: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
-		Subnet{VNI: 1, Number: 3, Prefix: netip.MustParsePrefix("10.0.0.0/24")},
-		Peer{VNI: 1, Node: 7, Name: "h", Address: netip.MustParseAddr("2001:db8::1")},
-		Port{
-			VNI: 1, Tenant: "t", Name: "p", MAC: MAC{2, 0, 0, 0, 0, 1}, Binding: "b", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
-			Interfaces: []Interface{{netip.MustParseAddr("10.0.0.4"), 24, netip.MustParseAddr("10.0.0.1")}},
-		},
-		location(1, 4, 9),
-	}
-	for _, want := range good {
-		got, err := decodeRow(encodeRow(want))
-		if err != nil || !got.Equal(want) {
-			t.Errorf("round trip of %v gave %v, error %v", want, got, err)
-		}
-		key, err := decodeRow(encodeKey(want.Key()))
-		if err != nil || key.Key() != want.Key() {
-			t.Errorf("round trip of key %v gave %v, error %v", want.Key(), key, err)
-		}
-	}
-	bad := encodeRow(location(1, 4, 9))
-	bad.GetLocation().Address = []byte{1, 2, 3}
-	if _, err := decodeRow(bad); err == nil {
-		t.Error("an address of three bytes was taken")
-	}
-	bad = encodeRow(location(1<<24, 4, 9))
-	if _, err := decodeRow(bad); err == nil {
-		t.Error("a VNI of 25 bits was taken")
-	}
-}

@@ -62,9 +62,11 @@ func resolveSubnets(v *state.VPC, subnets []*v1.Subnet) map[string]int {
 	index := make(map[string]int, len(sorted))
 	for i, s := range sorted {
 		index[s.Name] = i
-		v.Subnets = append(v.Subnets, state.Subnet{
-			Number: s.Status.Number, Prefixes: s.Spec.Prefixes, Gateway: s.Spec.Gateway, DNS: s.Spec.DNS,
-		})
+		subnet := state.Subnet{Number: s.Status.Number, DNS: s.Spec.DNS}
+		for _, p := range s.Spec.Prefixes {
+			subnet.Ranges = append(subnet.Ranges, state.Range{Prefix: p, Gateway: s.Gateway(p)})
+		}
+		v.Subnets = append(v.Subnets, subnet)
 	}
 	return index
 }

@@ -23,19 +23,14 @@ func Rows(v state.VPC) map[uint16][]southbound.Row {
 	return rows
 }
 
-// interfaces joins each address with the subnet's prefix that holds it.
+// interfaces joins each address with the subnet's range that holds it.
 func interfaces(s state.Subnet, addrs []netip.Addr) []southbound.Interface {
 	var out []southbound.Interface
 	for _, a := range addrs {
-		for _, p := range s.Prefixes {
-			if !p.Contains(a) {
-				continue
+		for _, r := range s.Ranges {
+			if r.Prefix.Contains(a) {
+				out = append(out, southbound.Interface{Address: a, Bits: r.Prefix.Bits(), Gateway: r.Gateway})
 			}
-			i := southbound.Interface{Address: a, Bits: p.Bits()}
-			if p.Contains(s.Gateway) {
-				i.Gateway = s.Gateway
-			}
-			out = append(out, i)
 		}
 	}
 	return out

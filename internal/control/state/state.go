@@ -24,12 +24,17 @@ type VPC struct {
 	Nodes        []Node   // that have a port of the VPC, ascending by number
 }
 
-// Subnet is a range of a VPC's addresses.
+// Subnet is a part of a VPC's addresses.
 type Subnet struct {
-	Number   uint32 // inside the VPC, from 1
-	Prefixes []netip.Prefix
-	Gateway  netip.Addr
-	DNS      []netip.Addr
+	Number uint32 // inside the VPC, from 1
+	Ranges []Range
+	DNS    []netip.Addr
+}
+
+// Range is one prefix of a subnet, with the router's address in it.
+type Range struct {
+	Prefix  netip.Prefix
+	Gateway netip.Addr
 }
 
 // Port is an interface of a workload that is attached at a node. Ports that are attached nowhere are not part of the state.

@@ -14,12 +14,8 @@ func Rows(v state.VPC) []southbound.Row {
 		VNI: v.VNI, Tenant: v.Tenant, Name: v.Name, TenantNumber: v.TenantNumber, Prefixes: v.Prefixes,
 	}}
 	for _, s := range v.Subnets {
-		for _, p := range s.Prefixes {
-			row := southbound.Subnet{VNI: v.VNI, Number: s.Number, Prefix: p}
-			if p.Contains(s.Gateway) {
-				row.Gateway = s.Gateway
-			}
-			rows = append(rows, row)
+		for _, r := range s.Ranges {
+			rows = append(rows, southbound.Subnet{VNI: v.VNI, Number: s.Number, Prefix: r.Prefix, Gateway: r.Gateway})
 		}
 	}
 	return rows

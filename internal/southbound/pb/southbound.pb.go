@@ -27,6 +27,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Via says what becomes of a packet. A row with one that the receiver does not know is not put into effect.
+type Route_Via int32
+
+const (
+	Route_VIA_UNSPECIFIED Route_Via = 0
+	Route_VIA_BLACKHOLE   Route_Via = 1
+	Route_VIA_PORT        Route_Via = 2
+)
+
+// Enum value maps for Route_Via.
+var (
+	Route_Via_name = map[int32]string{
+		0: "VIA_UNSPECIFIED",
+		1: "VIA_BLACKHOLE",
+		2: "VIA_PORT",
+	}
+	Route_Via_value = map[string]int32{
+		"VIA_UNSPECIFIED": 0,
+		"VIA_BLACKHOLE":   1,
+		"VIA_PORT":        2,
+	}
+)
+
+func (x Route_Via) Enum() *Route_Via {
+	p := new(Route_Via)
+	*p = x
+	return p
+}
+
+func (x Route_Via) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Route_Via) Descriptor() protoreflect.EnumDescriptor {
+	return file_southbound_proto_enumTypes[0].Descriptor()
+}
+
+func (Route_Via) Type() protoreflect.EnumType {
+	return &file_southbound_proto_enumTypes[0]
+}
+
+func (x Route_Via) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Route_Via.Descriptor instead.
+func (Route_Via) EnumDescriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{18, 0}
+}
+
 type NodeMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -834,6 +884,7 @@ type Row struct {
 	//	*Row_Peer
 	//	*Row_Port
 	//	*Row_Location
+	//	*Row_Route
 	Row           isRow_Row `protobuf_oneof:"row"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -921,6 +972,15 @@ func (x *Row) GetLocation() *Location {
 	return nil
 }
 
+func (x *Row) GetRoute() *Route {
+	if x != nil {
+		if x, ok := x.Row.(*Row_Route); ok {
+			return x.Route
+		}
+	}
+	return nil
+}
+
 type isRow_Row interface {
 	isRow_Row()
 }
@@ -945,6 +1005,10 @@ type Row_Location struct {
 	Location *Location `protobuf:"bytes,5,opt,name=location,proto3,oneof"`
 }
 
+type Row_Route struct {
+	Route *Route `protobuf:"bytes,6,opt,name=route,proto3,oneof"`
+}
+
 func (*Row_Vpc) isRow_Row() {}
 
 func (*Row_Subnet) isRow_Row() {}
@@ -954,6 +1018,8 @@ func (*Row_Peer) isRow_Row() {}
 func (*Row_Port) isRow_Row() {}
 
 func (*Row_Location) isRow_Row() {}
+
+func (*Row_Route) isRow_Row() {}
 
 type VPC struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1178,6 +1244,8 @@ type Port struct {
 	Interfaces    []*Interface           `protobuf:"bytes,7,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	Binding       string                 `protobuf:"bytes,8,opt,name=binding,proto3" json:"binding,omitempty"`
 	Dns           [][]byte               `protobuf:"bytes,9,rep,name=dns,proto3" json:"dns,omitempty"`
+	Table         uint32                 `protobuf:"varint,10,opt,name=table,proto3" json:"table,omitempty"` // 0: none
+	Sources       []*Prefix              `protobuf:"bytes,11,rep,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1271,6 +1339,20 @@ func (x *Port) GetBinding() string {
 func (x *Port) GetDns() [][]byte {
 	if x != nil {
 		return x.Dns
+	}
+	return nil
+}
+
+func (x *Port) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *Port) GetSources() []*Prefix {
+	if x != nil {
+		return x.Sources
 	}
 	return nil
 }
@@ -1411,6 +1493,90 @@ func (x *Location) GetSubnet() uint32 {
 	return 0
 }
 
+type Route struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vni           uint32                 `protobuf:"varint,1,opt,name=vni,proto3" json:"vni,omitempty"`
+	Table         uint32                 `protobuf:"varint,2,opt,name=table,proto3" json:"table,omitempty"`
+	Prefix        *Prefix                `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Via           Route_Via              `protobuf:"varint,4,opt,name=via,proto3,enum=weft.southbound.v1.Route_Via" json:"via,omitempty"`
+	Node          uint32                 `protobuf:"varint,5,opt,name=node,proto3" json:"node,omitempty"` // VIA_PORT; 0: the port is not attached
+	Mac           []byte                 `protobuf:"bytes,6,opt,name=mac,proto3" json:"mac,omitempty"`    // VIA_PORT
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_southbound_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Route) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *Route) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *Route) GetPrefix() *Prefix {
+	if x != nil {
+		return x.Prefix
+	}
+	return nil
+}
+
+func (x *Route) GetVia() Route_Via {
+	if x != nil {
+		return x.Via
+	}
+	return Route_VIA_UNSPECIFIED
+}
+
+func (x *Route) GetNode() uint32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Route) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
 type ClaimRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1423,7 +1589,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_southbound_proto_msgTypes[18]
+	mi := &file_southbound_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1601,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[18]
+	mi := &file_southbound_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1614,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{18}
+	return file_southbound_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClaimRequest) GetNode() string {
@@ -1488,7 +1654,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_southbound_proto_msgTypes[19]
+	mi := &file_southbound_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1666,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[19]
+	mi := &file_southbound_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1679,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{19}
+	return file_southbound_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClaimResponse) GetBinding() string {
@@ -1535,7 +1701,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_southbound_proto_msgTypes[20]
+	mi := &file_southbound_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1713,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[20]
+	mi := &file_southbound_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1726,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{20}
+	return file_southbound_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReleaseRequest) GetNode() string {
@@ -1599,7 +1765,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_southbound_proto_msgTypes[21]
+	mi := &file_southbound_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1777,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[21]
+	mi := &file_southbound_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1790,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{21}
+	return file_southbound_proto_rawDescGZIP(), []int{22}
 }
 
 var File_southbound_proto protoreflect.FileDescriptor
@@ -1683,13 +1849,14 @@ const file_southbound_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\tR\x05error\"6\n" +
 	"\x06Prefix\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
-	"\x04bits\x18\x02 \x01(\rR\x04bits\"\x8b\x02\n" +
+	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xbe\x02\n" +
 	"\x03Row\x12+\n" +
 	"\x03vpc\x18\x01 \x01(\v2\x17.weft.southbound.v1.VPCH\x00R\x03vpc\x124\n" +
 	"\x06subnet\x18\x02 \x01(\v2\x1a.weft.southbound.v1.SubnetH\x00R\x06subnet\x12.\n" +
 	"\x04peer\x18\x03 \x01(\v2\x18.weft.southbound.v1.PeerH\x00R\x04peer\x12.\n" +
 	"\x04port\x18\x04 \x01(\v2\x18.weft.southbound.v1.PortH\x00R\x04port\x12:\n" +
-	"\blocation\x18\x05 \x01(\v2\x1c.weft.southbound.v1.LocationH\x00R\blocationB\x05\n" +
+	"\blocation\x18\x05 \x01(\v2\x1c.weft.southbound.v1.LocationH\x00R\blocation\x121\n" +
+	"\x05route\x18\x06 \x01(\v2\x19.weft.southbound.v1.RouteH\x00R\x05routeB\x05\n" +
 	"\x03row\"\xa0\x01\n" +
 	"\x03VPC\x12\x10\n" +
 	"\x03vni\x18\x01 \x01(\rR\x03vni\x12#\n" +
@@ -1706,7 +1873,7 @@ const file_southbound_proto_rawDesc = "" +
 	"\x03vni\x18\x01 \x01(\rR\x03vni\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\rR\x04node\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
-	"\aaddress\x18\x04 \x01(\fR\aaddress\"\xfe\x01\n" +
+	"\aaddress\x18\x04 \x01(\fR\aaddress\"\xca\x02\n" +
 	"\x04Port\x12\x10\n" +
 	"\x03vni\x18\x01 \x01(\rR\x03vni\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x12\n" +
@@ -1718,7 +1885,10 @@ const file_southbound_proto_rawDesc = "" +
 	"interfaces\x18\a \x03(\v2\x1d.weft.southbound.v1.InterfaceR\n" +
 	"interfaces\x12\x18\n" +
 	"\abinding\x18\b \x01(\tR\abinding\x12\x10\n" +
-	"\x03dns\x18\t \x03(\fR\x03dns\"S\n" +
+	"\x03dns\x18\t \x03(\fR\x03dns\x12\x14\n" +
+	"\x05table\x18\n" +
+	" \x01(\rR\x05table\x124\n" +
+	"\asources\x18\v \x03(\v2\x1a.weft.southbound.v1.PrefixR\asources\"S\n" +
 	"\tInterface\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04bits\x18\x02 \x01(\rR\x04bits\x12\x18\n" +
@@ -1728,7 +1898,18 @@ const file_southbound_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\rR\x04node\x12\x10\n" +
 	"\x03mac\x18\x04 \x01(\fR\x03mac\x12\x16\n" +
-	"\x06subnet\x18\x05 \x01(\rR\x06subnet\"b\n" +
+	"\x06subnet\x18\x05 \x01(\rR\x06subnet\"\xf7\x01\n" +
+	"\x05Route\x12\x10\n" +
+	"\x03vni\x18\x01 \x01(\rR\x03vni\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\rR\x05table\x122\n" +
+	"\x06prefix\x18\x03 \x01(\v2\x1a.weft.southbound.v1.PrefixR\x06prefix\x12/\n" +
+	"\x03via\x18\x04 \x01(\x0e2\x1d.weft.southbound.v1.Route.ViaR\x03via\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\rR\x04node\x12\x10\n" +
+	"\x03mac\x18\x06 \x01(\fR\x03mac\";\n" +
+	"\x03Via\x12\x13\n" +
+	"\x0fVIA_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rVIA_BLACKHOLE\x10\x01\x12\f\n" +
+	"\bVIA_PORT\x10\x02\"b\n" +
 	"\fClaimRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x12\n" +
@@ -1760,62 +1941,69 @@ func file_southbound_proto_rawDescGZIP() []byte {
 	return file_southbound_proto_rawDescData
 }
 
-var file_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_southbound_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_southbound_proto_goTypes = []any{
-	(*NodeMessage)(nil),     // 0: weft.southbound.v1.NodeMessage
-	(*ServerMessage)(nil),   // 1: weft.southbound.v1.ServerMessage
-	(*Heartbeat)(nil),       // 2: weft.southbound.v1.Heartbeat
-	(*Hello)(nil),           // 3: weft.southbound.v1.Hello
-	(*Binding)(nil),         // 4: weft.southbound.v1.Binding
-	(*Ack)(nil),             // 5: weft.southbound.v1.Ack
-	(*Failure)(nil),         // 6: weft.southbound.v1.Failure
-	(*Rows)(nil),            // 7: weft.southbound.v1.Rows
-	(*Ask)(nil),             // 8: weft.southbound.v1.Ask
-	(*Answer)(nil),          // 9: weft.southbound.v1.Answer
-	(*Prefix)(nil),          // 10: weft.southbound.v1.Prefix
-	(*Row)(nil),             // 11: weft.southbound.v1.Row
-	(*VPC)(nil),             // 12: weft.southbound.v1.VPC
-	(*Subnet)(nil),          // 13: weft.southbound.v1.Subnet
-	(*Peer)(nil),            // 14: weft.southbound.v1.Peer
-	(*Port)(nil),            // 15: weft.southbound.v1.Port
-	(*Interface)(nil),       // 16: weft.southbound.v1.Interface
-	(*Location)(nil),        // 17: weft.southbound.v1.Location
-	(*ClaimRequest)(nil),    // 18: weft.southbound.v1.ClaimRequest
-	(*ClaimResponse)(nil),   // 19: weft.southbound.v1.ClaimResponse
-	(*ReleaseRequest)(nil),  // 20: weft.southbound.v1.ReleaseRequest
-	(*ReleaseResponse)(nil), // 21: weft.southbound.v1.ReleaseResponse
+	(Route_Via)(0),          // 0: weft.southbound.v1.Route.Via
+	(*NodeMessage)(nil),     // 1: weft.southbound.v1.NodeMessage
+	(*ServerMessage)(nil),   // 2: weft.southbound.v1.ServerMessage
+	(*Heartbeat)(nil),       // 3: weft.southbound.v1.Heartbeat
+	(*Hello)(nil),           // 4: weft.southbound.v1.Hello
+	(*Binding)(nil),         // 5: weft.southbound.v1.Binding
+	(*Ack)(nil),             // 6: weft.southbound.v1.Ack
+	(*Failure)(nil),         // 7: weft.southbound.v1.Failure
+	(*Rows)(nil),            // 8: weft.southbound.v1.Rows
+	(*Ask)(nil),             // 9: weft.southbound.v1.Ask
+	(*Answer)(nil),          // 10: weft.southbound.v1.Answer
+	(*Prefix)(nil),          // 11: weft.southbound.v1.Prefix
+	(*Row)(nil),             // 12: weft.southbound.v1.Row
+	(*VPC)(nil),             // 13: weft.southbound.v1.VPC
+	(*Subnet)(nil),          // 14: weft.southbound.v1.Subnet
+	(*Peer)(nil),            // 15: weft.southbound.v1.Peer
+	(*Port)(nil),            // 16: weft.southbound.v1.Port
+	(*Interface)(nil),       // 17: weft.southbound.v1.Interface
+	(*Location)(nil),        // 18: weft.southbound.v1.Location
+	(*Route)(nil),           // 19: weft.southbound.v1.Route
+	(*ClaimRequest)(nil),    // 20: weft.southbound.v1.ClaimRequest
+	(*ClaimResponse)(nil),   // 21: weft.southbound.v1.ClaimResponse
+	(*ReleaseRequest)(nil),  // 22: weft.southbound.v1.ReleaseRequest
+	(*ReleaseResponse)(nil), // 23: weft.southbound.v1.ReleaseResponse
 }
 var file_southbound_proto_depIdxs = []int32{
-	3,  // 0: weft.southbound.v1.NodeMessage.hello:type_name -> weft.southbound.v1.Hello
-	5,  // 1: weft.southbound.v1.NodeMessage.ack:type_name -> weft.southbound.v1.Ack
-	9,  // 2: weft.southbound.v1.NodeMessage.answer:type_name -> weft.southbound.v1.Answer
-	2,  // 3: weft.southbound.v1.NodeMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
-	7,  // 4: weft.southbound.v1.ServerMessage.rows:type_name -> weft.southbound.v1.Rows
-	8,  // 5: weft.southbound.v1.ServerMessage.ask:type_name -> weft.southbound.v1.Ask
-	2,  // 6: weft.southbound.v1.ServerMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
-	4,  // 7: weft.southbound.v1.Hello.bindings:type_name -> weft.southbound.v1.Binding
-	6,  // 8: weft.southbound.v1.Ack.failures:type_name -> weft.southbound.v1.Failure
-	11, // 9: weft.southbound.v1.Rows.upserts:type_name -> weft.southbound.v1.Row
-	11, // 10: weft.southbound.v1.Rows.deletes:type_name -> weft.southbound.v1.Row
-	12, // 11: weft.southbound.v1.Row.vpc:type_name -> weft.southbound.v1.VPC
-	13, // 12: weft.southbound.v1.Row.subnet:type_name -> weft.southbound.v1.Subnet
-	14, // 13: weft.southbound.v1.Row.peer:type_name -> weft.southbound.v1.Peer
-	15, // 14: weft.southbound.v1.Row.port:type_name -> weft.southbound.v1.Port
-	17, // 15: weft.southbound.v1.Row.location:type_name -> weft.southbound.v1.Location
-	10, // 16: weft.southbound.v1.VPC.prefixes:type_name -> weft.southbound.v1.Prefix
-	10, // 17: weft.southbound.v1.Subnet.prefix:type_name -> weft.southbound.v1.Prefix
-	16, // 18: weft.southbound.v1.Port.interfaces:type_name -> weft.southbound.v1.Interface
-	0,  // 19: weft.southbound.v1.Southbound.Sync:input_type -> weft.southbound.v1.NodeMessage
-	18, // 20: weft.southbound.v1.Southbound.Claim:input_type -> weft.southbound.v1.ClaimRequest
-	20, // 21: weft.southbound.v1.Southbound.Release:input_type -> weft.southbound.v1.ReleaseRequest
-	1,  // 22: weft.southbound.v1.Southbound.Sync:output_type -> weft.southbound.v1.ServerMessage
-	19, // 23: weft.southbound.v1.Southbound.Claim:output_type -> weft.southbound.v1.ClaimResponse
-	21, // 24: weft.southbound.v1.Southbound.Release:output_type -> weft.southbound.v1.ReleaseResponse
-	22, // [22:25] is the sub-list for method output_type
-	19, // [19:22] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	4,  // 0: weft.southbound.v1.NodeMessage.hello:type_name -> weft.southbound.v1.Hello
+	6,  // 1: weft.southbound.v1.NodeMessage.ack:type_name -> weft.southbound.v1.Ack
+	10, // 2: weft.southbound.v1.NodeMessage.answer:type_name -> weft.southbound.v1.Answer
+	3,  // 3: weft.southbound.v1.NodeMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
+	8,  // 4: weft.southbound.v1.ServerMessage.rows:type_name -> weft.southbound.v1.Rows
+	9,  // 5: weft.southbound.v1.ServerMessage.ask:type_name -> weft.southbound.v1.Ask
+	3,  // 6: weft.southbound.v1.ServerMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
+	5,  // 7: weft.southbound.v1.Hello.bindings:type_name -> weft.southbound.v1.Binding
+	7,  // 8: weft.southbound.v1.Ack.failures:type_name -> weft.southbound.v1.Failure
+	12, // 9: weft.southbound.v1.Rows.upserts:type_name -> weft.southbound.v1.Row
+	12, // 10: weft.southbound.v1.Rows.deletes:type_name -> weft.southbound.v1.Row
+	13, // 11: weft.southbound.v1.Row.vpc:type_name -> weft.southbound.v1.VPC
+	14, // 12: weft.southbound.v1.Row.subnet:type_name -> weft.southbound.v1.Subnet
+	15, // 13: weft.southbound.v1.Row.peer:type_name -> weft.southbound.v1.Peer
+	16, // 14: weft.southbound.v1.Row.port:type_name -> weft.southbound.v1.Port
+	18, // 15: weft.southbound.v1.Row.location:type_name -> weft.southbound.v1.Location
+	19, // 16: weft.southbound.v1.Row.route:type_name -> weft.southbound.v1.Route
+	11, // 17: weft.southbound.v1.VPC.prefixes:type_name -> weft.southbound.v1.Prefix
+	11, // 18: weft.southbound.v1.Subnet.prefix:type_name -> weft.southbound.v1.Prefix
+	17, // 19: weft.southbound.v1.Port.interfaces:type_name -> weft.southbound.v1.Interface
+	11, // 20: weft.southbound.v1.Port.sources:type_name -> weft.southbound.v1.Prefix
+	11, // 21: weft.southbound.v1.Route.prefix:type_name -> weft.southbound.v1.Prefix
+	0,  // 22: weft.southbound.v1.Route.via:type_name -> weft.southbound.v1.Route.Via
+	1,  // 23: weft.southbound.v1.Southbound.Sync:input_type -> weft.southbound.v1.NodeMessage
+	20, // 24: weft.southbound.v1.Southbound.Claim:input_type -> weft.southbound.v1.ClaimRequest
+	22, // 25: weft.southbound.v1.Southbound.Release:input_type -> weft.southbound.v1.ReleaseRequest
+	2,  // 26: weft.southbound.v1.Southbound.Sync:output_type -> weft.southbound.v1.ServerMessage
+	21, // 27: weft.southbound.v1.Southbound.Claim:output_type -> weft.southbound.v1.ClaimResponse
+	23, // 28: weft.southbound.v1.Southbound.Release:output_type -> weft.southbound.v1.ReleaseResponse
+	26, // [26:29] is the sub-list for method output_type
+	23, // [23:26] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_southbound_proto_init() }
@@ -1840,19 +2028,21 @@ func file_southbound_proto_init() {
 		(*Row_Peer)(nil),
 		(*Row_Port)(nil),
 		(*Row_Location)(nil),
+		(*Row_Route)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_southbound_proto_rawDesc), len(file_southbound_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   22,
+			NumEnums:      1,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_southbound_proto_goTypes,
 		DependencyIndexes: file_southbound_proto_depIdxs,
+		EnumInfos:         file_southbound_proto_enumTypes,
 		MessageInfos:      file_southbound_proto_msgTypes,
 	}.Build()
 	File_southbound_proto = out.File
