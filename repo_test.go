@@ -110,6 +110,9 @@ func readTree(fsys fs.FS) (*tree, error) {
 			}
 			return nil
 		}
+		if file == ".git" { // of a worktree: it says where the repository is
+			return nil
+		}
 		t.files = append(t.files, file)
 		if path.Ext(file) != ".go" {
 			return nil
