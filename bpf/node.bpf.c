@@ -2,6 +2,7 @@
 /* All programs of a node in one object: they share maps and configuration. */
 #include "abi/version.h"
 #include "from_port.bpf.c"
+#include "from_service.bpf.c"
 #include "from_uplink.bpf.c"
 #include "to_port.bpf.c"
 

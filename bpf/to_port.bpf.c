@@ -12,6 +12,7 @@
 #include "lib/mark.h"
 #include "lib/parse.h"
 #include "lib/port.h"
+#include "lib/receive.h"
 #include "lib/verdict.h"
 
 SEC("tcx/egress")
@@ -24,6 +25,7 @@ int to_port(struct __sk_buff *skb)
 		mark_clear(skb);
 		return TC_ACT_OK;
 	}
+	receive(&pkt, RECEIVE_FROM_HOST);
 	port = port_lookup(skb->ifindex);
 	if (port)
 		pkt.tenant = port->tenant;

@@ -39,9 +39,13 @@ enum drop_reason {
 	DROP_ND_MALFORMED = 29,	       /* Neighbor Discovery that cannot be: hop limit, length, option or fragment */
 	DROP_ND_UNKNOWN = 30,	       /* Neighbor Discovery asks for an address that nobody has */
 	DROP_RA_GUARD = 31,	       /* router advertisement or redirect from a port */
-	DROP_ROUTER_SOLICIT = 32,      /* asks for a router advertisement, which nobody serves */
+	DROP_ROUTER_SOLICIT = 32,      /* asks somebody else than the router for an advertisement */
 	DROP_LINK_LOCAL = 33,	       /* between a link-local address and another than the router */
-	DROP_REASON_MAX = 34,	       /* number of reasons; grows with the list */
+	DROP_IP_OPTIONS = 34,	       /* IPv4 options that choose the way: source routes */
+	DROP_PUNT_RATE = 35,	       /* more to the agent than a port may send it */
+	DROP_DHCP_SERVER = 36,	       /* a port answers as if it were a DHCP server */
+	DROP_BLACKHOLE = 37,	       /* a route of the VPC says so */
+	DROP_REASON_MAX = 38,	       /* number of reasons; grows with the list */
 };
 
 /* Tenant 0 stands for packets that belong to no known tenant. */

@@ -20,6 +20,9 @@ enum location_kind {
 	LOCATION_DEVICE = 2, /* at this node, behind a tap or another device: redirect */
 	LOCATION_REMOTE = 3, /* at another node, by tunnel */
 	LOCATION_ROUTER = 4, /* the virtual router itself, on every node */
+	/* Of routes only. */
+	LOCATION_BLACKHOLE = 5, /* what goes there is dropped */
+	LOCATION_CONNECTED = 6, /* a subnet of the VPC: ovl_locations has its addresses */
 };
 
 struct location_value {

@@ -8,13 +8,15 @@
 
 /* Index of pass_count. Append only. */
 enum pass_kind {
-	PASS_LOCAL = 0,	      /* from a port to a port of the same node */
-	PASS_TO_TUNNEL = 1,   /* from a port to another node */
-	PASS_FROM_TUNNEL = 2, /* from another node to a port */
-	PASS_ANSWERED = 3,    /* turned into its own answer: ARP, echo to the router */
-	PASS_CONSUMED = 4,    /* well-formed and done with, without an answer: ARP about the port's own address */
-	PASS_UNCOUNTED = 5,   /* dropped, but drop_count was full */
-	PASS_KIND_MAX = 6,
+	PASS_LOCAL = 0,	       /* from a port to a port of the same node */
+	PASS_TO_TUNNEL = 1,    /* from a port to another node */
+	PASS_FROM_TUNNEL = 2,  /* from another node to a port */
+	PASS_ANSWERED = 3,     /* turned into its own answer: ARP, echo to the router */
+	PASS_CONSUMED = 4,     /* well-formed and done with, without an answer: ARP about the port's own address */
+	PASS_UNCOUNTED = 5,    /* dropped, but drop_count was full */
+	PASS_TO_SERVICE = 6,   /* from a port to the agent */
+	PASS_FROM_SERVICE = 7, /* from the agent to a port */
+	PASS_KIND_MAX = 8,
 };
 
 struct pass_value {

@@ -15,11 +15,15 @@ struct port_key {
 
 _Static_assert(sizeof(struct port_key) == 4, "abi");
 
+#define PORT_SOURCES 1 /* the port may send from what port_sources has, too */
+
 struct port_value {
 	__u32 vni; /* 24 bits */
 	__u32 tenant;
 	__u32 subnet;	     /* number inside the VPC */
 	__u32 mtu;	     /* layer 3, bytes */
+	__u32 table;	     /* number of the subnet's route table inside the VPC; 0: none */
+	__u32 flags;	     /* PORT_SOURCES */
 	struct addr addr4;   /* all zero: the port has no IPv4 address */
 	struct addr addr6;   /* all zero: the port has no IPv6 address */
 	struct addr router4; /* of the port's subnet, source of ICMP errors; all zero: none are sent */
@@ -28,8 +32,8 @@ struct port_value {
 	__u8 _pad[2];
 };
 
-_Static_assert(sizeof(struct port_value) == 88, "abi");
-_Static_assert(__builtin_offsetof(struct port_value, mac) == 80, "abi");
+_Static_assert(sizeof(struct port_value) == 96, "abi");
+_Static_assert(__builtin_offsetof(struct port_value, mac) == 88, "abi");
 
 /* Written by agent, read by bpf; rebuildable. Size: set by the agent before load. */
 struct {

@@ -55,13 +55,34 @@ static __always_inline bool addr_zero(const struct addr *a)
 	return !(x[0] | x[1] | x[2] | x[3]);
 }
 
+/* An IPv4 address in the 16-byte form. */
+static __always_inline bool addr_is_ipv4(const struct addr *a)
+{
+	const __u32 *x = (const __u32 *)a;
+
+	return !x[0] && !x[1] && x[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline __u32 addr_family(const struct addr *a)
+{
+	return addr_is_ipv4(a) ? 4 : 6;
+}
+
 /* fe80::/10 */
 static __always_inline bool addr_link_local(const struct addr *a)
 {
 	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
 }
 
-/* The one link-local address of a MAC: EUI-64 (RFC 4291, appendix A). */
+/* No address of one station on a wire: this network, loopback, link-local, groups, and what is reserved (RFC 6890). */
+static __always_inline bool addr_special(const struct addr *a)
+{
+	if (addr_is_ipv4(a))
+		return !a->b[12] || a->b[12] == 127 || (a->b[12] == 169 && a->b[13] == 254) || a->b[12] >= 224;
+	return !a->b[0] || a->b[0] == 0xff || addr_link_local(a);
+}
+
+/* The link-local address of a MAC: EUI-64 (RFC 4291, appendix A). */
 static __always_inline struct addr addr_of_mac(const __u8 *mac)
 {
 	struct addr addr = {.b = {0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}};

@@ -14,6 +14,7 @@
 #include "overlay.h"
 #include "parse.h"
 #include "pass.h"
+#include "port.h"
 #include "wire.h"
 
 static __always_inline enum drop_reason arp_check(const struct arp *arp)
@@ -25,12 +26,14 @@ static __always_inline enum drop_reason arp_check(const struct arp *arp)
 }
 
 /* The sender is the port. Address 0 is a probe (RFC 5227): the port asks whether anybody else has the target. */
-static __always_inline bool arp_from_port(const struct arp *arp, const struct port_value *port)
+static __always_inline bool arp_from_port(struct packet *pkt, const struct arp *arp, const struct port_value *port)
 {
-	__be32 sender;
+	struct addr sender = addr_from_ipv4(arp->sender);
 
-	__builtin_memcpy(&sender, arp->sender, 4);
-	return mac_equal(arp->sender_mac, port->mac) && (!sender || sender == addr_to_ipv4(&port->addr4));
+	if (!mac_equal(arp->sender_mac, port->mac))
+		return false;
+	return !addr_to_ipv4(&sender) || addr_equal(&sender, &port->addr4) ||
+	       port_may_send_from(pkt->skb, port, &sender);
 }
 
 /* Turns the request into the answer "target is at mac" and sends it back to the port. */
@@ -71,10 +74,10 @@ static __always_inline int arp_answer(struct packet *pkt, const struct port_valu
 	reason = arp_check(&arp);
 	if (reason)
 		return drop(pkt, reason);
-	if (!arp_from_port(&arp, port))
+	if (!arp_from_port(pkt, &arp, port))
 		return drop(pkt, DROP_ARP_SPOOF);
 	target = addr_from_ipv4(arp.target);
-	if (addr_equal(&target, &port->addr4))
+	if (addr_equal(&target, &port->addr4) || !__builtin_memcmp(arp.target, arp.sender, 4))
 		return consume(pkt);
 	location = overlay_locate(port->vni, &target);
 	if (!location)

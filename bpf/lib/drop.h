@@ -20,11 +20,14 @@ static __always_inline struct drop_value *drop_entry(const struct drop_key *key)
 	return bpf_map_lookup_elem(&drop_count, key);
 }
 
-/* Ends the packet: counts it under reason, or under none where the packet has only done its duty. */
-static __noinline int drop(struct packet *pkt, enum drop_reason reason)
+/*
+ * Ends the packet: counts it for tenant under reason, or under none where the packet has only done its duty. A global
+ * function: the verifier walks it once, by itself.
+ */
+__noinline int drop_and_count(struct __sk_buff *skb, __u32 tenant, enum drop_reason reason)
 {
-	struct drop_key key = {.tenant = pkt->tenant, .reason = reason};
-	struct wire_size size = packet_wire_size(pkt);
+	struct drop_key key = {.tenant = tenant, .reason = reason};
+	struct wire_size size = wire_size(skb);
 	struct drop_value *value = NULL;
 
 	if (reason != DROP_NONE)
@@ -35,6 +38,12 @@ static __noinline int drop(struct packet *pkt, enum drop_reason reason)
 	} else {
 		pass_add(reason == DROP_NONE ? PASS_CONSUMED : PASS_UNCOUNTED, &size);
 	}
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int drop(const struct packet *pkt, enum drop_reason reason)
+{
+	drop_and_count(pkt->skb, pkt->tenant, reason);
 	return TC_ACT_SHOT;
 }
 

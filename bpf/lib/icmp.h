@@ -35,7 +35,7 @@ static __always_inline int icmp_reply(struct packet *pkt, struct icmp *icmp)
 
 	icmp->type = ICMP_ECHO_REPLY;
 	icmp->checksum = checksum_replace(icmp->checksum, bpf_htons(ICMP_ECHO_REQUEST << 8), 0);
-	if (routing_write_macs(pkt, pkt->src_mac, config_router_mac) ||
+	if (routing_write_macs(pkt->skb, pkt->src_mac, config_router_mac) ||
 	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + __builtin_offsetof(struct ipv4, ttl), &ip, sizeof(ip), 0) ||
 	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + sizeof(struct ipv4), icmp, sizeof(*icmp), 0))
 		return drop(pkt, DROP_REWRITE);

@@ -32,7 +32,7 @@ static __always_inline int icmp6_reply(struct packet *pkt, struct icmp *icmp)
 	icmp->type = ICMP6_ECHO_REPLY;
 	icmp->checksum =
 		checksum_replace(icmp->checksum, bpf_htons(ICMP6_ECHO_REQUEST << 8), bpf_htons(ICMP6_ECHO_REPLY << 8));
-	if (routing_write_macs(pkt, pkt->src_mac, config_router_mac) ||
+	if (routing_write_macs(pkt->skb, pkt->src_mac, config_router_mac) ||
 	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + __builtin_offsetof(struct ipv6, hop_limit), &ip, sizeof(ip),
 				0) ||
 	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + sizeof(struct ipv6), icmp, sizeof(*icmp), 0))

@@ -16,6 +16,7 @@
 #include "parse.h"
 #include "pass.h"
 #include "port.h"
+#include "service.h"
 #include "wire.h"
 
 #define ND_OPTIONS 4 /* that are looked at; a message with more is dropped */
@@ -29,18 +30,21 @@ static __always_inline bool nd_is(const struct packet *pkt, __u8 *type)
 	return (*type >= ICMP6_MLD_QUERY && *type <= ND_REDIRECT) || *type == ICMP6_MLD2_REPORT;
 }
 
-/* Every link-layer address in the options is the port's. */
-static __noinline int nd_check_options(struct packet *pkt, const struct port_value *port)
+/* Every link-layer address in the options, which lie from layer 3's byte at to byte end, is the port's. A global
+ * function: the verifier walks it once, by itself. */
+__noinline int nd_check_options(struct __sk_buff *skb, const struct port_value *port, __u32 at, __u32 end)
 {
-	__u32 at = sizeof(struct ipv6) + sizeof(struct nd);
 	struct nd_option option;
 
+	if (!port)
+		return DROP_ND_SPOOF;
+
 	for (int i = 0; i < ND_OPTIONS; i++) {
-		if (at == pkt->total_len)
+		if (at == end)
 			return DROP_NONE;
-		if (at + sizeof(option) > pkt->total_len)
+		if (at + sizeof(option) > end)
 			return DROP_ND_MALFORMED;
-		if (bpf_skb_load_bytes(pkt->skb, ETHERNET_LEN + at, &option, sizeof(option)))
+		if (bpf_skb_load_bytes(skb, ETHERNET_LEN + at, &option, sizeof(option)))
 			return DROP_SHORT;
 		if (!option.len)
 			return DROP_ND_MALFORMED;
@@ -49,7 +53,7 @@ static __noinline int nd_check_options(struct packet *pkt, const struct port_val
 			return DROP_ND_SPOOF;
 		at += option.len * 8;
 	}
-	return at == pkt->total_len ? DROP_NONE : DROP_ND_MALFORMED;
+	return at == end ? DROP_NONE : DROP_ND_MALFORMED;
 }
 
 struct nd_answer_message {
@@ -77,7 +81,7 @@ static __noinline int nd_reply(struct packet *pkt, struct nd *nd, const volatile
 		.next = PROTO_ICMP6,
 		.hop_limit = ND_HOP_LIMIT,
 	};
-	struct wire_size size = packet_wire_size(pkt); /* of the question */
+	struct wire_size size = wire_size(pkt->skb); /* of the question */
 	__s64 sum;
 
 	__builtin_memcpy(&pseudo.src, nd->target, sizeof(pseudo.src));
@@ -116,7 +120,7 @@ static __always_inline int nd_solicit(struct packet *pkt, const struct port_valu
 	struct addr target;
 
 	__builtin_memcpy(&target, nd->target, sizeof(target));
-	if (port_has_ipv6(port, &target))
+	if (addr_equal(&target, &port->addr6) || (addr_zero(&pkt->src) && port_has_ipv6(port, &target)))
 		return consume(pkt);
 	if (addr_is_router(&target))
 		return nd_reply(pkt, nd, config_router_mac, ND_ROUTER | ND_OVERRIDE);
@@ -130,6 +134,14 @@ static __always_inline int nd_solicit(struct packet *pkt, const struct port_valu
 	return nd_reply(pkt, nd, location->mac, ND_OVERRIDE);
 }
 
+/* Has the message a header of len bytes in front of its options, and come straight from its sender (RFC 4861 6.1, 7.1)?
+ */
+static __always_inline bool nd_whole(const struct packet *pkt, __u32 len)
+{
+	return pkt->ttl == ND_HOP_LIMIT && !pkt->fragment && pkt->ip_len == sizeof(struct ipv6) &&
+	       pkt->total_len >= sizeof(struct ipv6) + len;
+}
+
 /* Questions and claims about neighbours. */
 static __always_inline int nd_neighbor(struct packet *pkt, const struct port_value *port, __u8 type)
 {
@@ -137,36 +149,49 @@ static __always_inline int nd_neighbor(struct packet *pkt, const struct port_val
 	int reason;
 	struct nd nd;
 
-	if (pkt->ttl != ND_HOP_LIMIT || pkt->fragment || pkt->ip_len != sizeof(struct ipv6) ||
-	    pkt->total_len < sizeof(struct ipv6) + sizeof(nd))
+	if (!nd_whole(pkt, sizeof(nd)))
 		return drop(pkt, DROP_ND_MALFORMED);
 	if (bpf_skb_load_bytes(pkt->skb, ETHERNET_LEN + sizeof(struct ipv6), &nd, sizeof(nd)))
 		return drop(pkt, DROP_SHORT);
-	if (nd.icmp.code || nd.target[0] == 0xff)
+	__builtin_memcpy(&target, nd.target, sizeof(target));
+	if (nd.icmp.code || target.b[0] == 0xff || addr_is_ipv4(&target))
 		return drop(pkt, DROP_ND_MALFORMED);
-	reason = nd_check_options(pkt, port);
+	reason = nd_check_options(pkt->skb, port, sizeof(struct ipv6) + sizeof(nd), pkt->total_len);
 	if (reason)
 		return drop(pkt, reason);
 	if (type == ND_NEIGHBOR_SOLICIT)
 		return nd_solicit(pkt, port, &nd);
-	__builtin_memcpy(&target, nd.target, sizeof(target));
-	if (addr_zero(&pkt->src) || !port_has_ipv6(port, &target))
+	if (addr_zero(&pkt->src) || (!port_has_ipv6(port, &target) && !port_may_send_from(pkt->skb, port, &target)))
 		return drop(pkt, DROP_ND_SPOOF);
 	return consume(pkt);
 }
 
-/*
- * Ends a message about the link. Router solicitations are the seam for the agent's advertisements: they are to be
- * marked and redirected to a device of the agent, once it has one.
- */
+/* "Is there a router?" goes to the agent, where it is asked of all routers, or of this one. */
+static __always_inline int nd_router_solicit(struct packet *pkt, const struct port_value *port)
+{
+	const __u32 *dst = (const __u32 *)&pkt->dst;
+	int reason;
+
+	if (!nd_whole(pkt, sizeof(struct icmp)))
+		return drop(pkt, DROP_ND_MALFORMED);
+	reason = nd_check_options(pkt->skb, port, sizeof(struct ipv6) + sizeof(struct icmp), pkt->total_len);
+	if (reason)
+		return drop(pkt, reason);
+	if (!addr_is_router(&pkt->dst) &&
+	    (dst[0] != bpf_htonl(0xff020000) || dst[1] || dst[2] || dst[3] != bpf_htonl(2)))
+		return drop(pkt, DROP_ROUTER_SOLICIT);
+	return service_deliver(pkt);
+}
+
+/* Ends a message about the link. */
 static __always_inline int nd_answer(struct packet *pkt, const struct port_value *port, __u8 type)
 {
 	if (type == ND_ROUTER_ADVERT || type == ND_REDIRECT)
 		return drop(pkt, DROP_RA_GUARD);
-	if (!addr_zero(&pkt->src) && !port_has_ipv6(port, &pkt->src))
+	if (!addr_zero(&pkt->src) && !port_has_ipv6(port, &pkt->src) && !port_may_send_from(pkt->skb, port, &pkt->src))
 		return drop(pkt, DROP_ND_SPOOF);
 	if (type == ND_ROUTER_SOLICIT)
-		return drop(pkt, DROP_ROUTER_SOLICIT);
+		return nd_router_solicit(pkt, port);
 	if (type == ICMP6_MLD_QUERY)
 		return drop(pkt, DROP_MULTICAST);
 	if (type == ND_NEIGHBOR_SOLICIT || type == ND_NEIGHBOR_ADVERT)

@@ -33,15 +33,20 @@ static __always_inline const struct sender_value *overlay_sender(__u32 vni, cons
 	return bpf_map_lookup_elem(&ovl_senders, &key);
 }
 
-/* Reads VNI and outer source of a packet from the tunnel. Outer IPv6 is not supported yet. */
+/* Reads VNI and outer source of a packet from the tunnel. One of the other IP version than the node's own tunnel end is
+ * refused by the helper. */
 static __always_inline enum drop_reason overlay_from_tunnel(struct packet *pkt, __u32 *vni, struct addr *from)
 {
 	struct bpf_tunnel_key tunnel = {};
 	__be32 remote;
 
-	if (bpf_skb_get_tunnel_key(pkt->skb, &tunnel, sizeof(tunnel), 0))
+	if (bpf_skb_get_tunnel_key(pkt->skb, &tunnel, sizeof(tunnel), config_tunnel_ipv6 ? BPF_F_TUNINFO_IPV6 : 0))
 		return DROP_TUNNEL_KEY;
 	*vni = tunnel.tunnel_id;
+	if (config_tunnel_ipv6) {
+		__builtin_memcpy(from, tunnel.remote_ipv6, sizeof(*from));
+		return DROP_NONE;
+	}
 	remote = bpf_htonl(tunnel.remote_ipv4);
 	*from = addr_from_ipv4(&remote);
 	return DROP_NONE;
@@ -67,14 +72,19 @@ static __always_inline int overlay_to_local(struct packet *pkt, const struct loc
 /* Hands the packet to another node. The outer header forbids fragments: the fabric carries the overlay's MTU. */
 static __always_inline int overlay_to_tunnel(struct packet *pkt, __u32 vni, const struct location_value *to)
 {
-	struct bpf_tunnel_key tunnel = {
-		.tunnel_id = vni,
-		.remote_ipv4 = bpf_ntohl(addr_to_ipv4(&to->tunnel)),
-		.local_ipv4 = bpf_ntohl(addr_to_ipv4(&config_tunnel)),
-		.tunnel_ttl = OVERLAY_TTL,
-	};
+	struct bpf_tunnel_key tunnel = {.tunnel_id = vni, .tunnel_ttl = OVERLAY_TTL};
+	__u64 flags = BPF_F_DONT_FRAGMENT;
 
-	if (bpf_skb_set_tunnel_key(pkt->skb, &tunnel, sizeof(tunnel), BPF_F_DONT_FRAGMENT))
+	if (config_tunnel_ipv6) {
+		flags |= BPF_F_TUNINFO_IPV6;
+		__builtin_memcpy(tunnel.remote_ipv6, &to->tunnel, sizeof(to->tunnel));
+		for (int i = 0; i < 4; i++) /* volatile: by words */
+			tunnel.local_ipv6[i] = ((const volatile __u32 *)&config_tunnel)[i];
+	} else {
+		tunnel.remote_ipv4 = bpf_ntohl(addr_to_ipv4(&to->tunnel));
+		tunnel.local_ipv4 = bpf_ntohl(addr_to_ipv4(&config_tunnel));
+	}
+	if (bpf_skb_set_tunnel_key(pkt->skb, &tunnel, sizeof(tunnel), flags))
 		return drop(pkt, DROP_ENCAP);
 	pass(pkt, PASS_TO_TUNNEL);
 	return bpf_redirect(config_uplink, 0);

@@ -21,8 +21,7 @@
 
 struct packet {
 	struct __sk_buff *skb;
-	__u32 tenant;  /* for counters; 0: not known */
-	__u32 headers; /* of each segment, from layer 3 on; 0: not measured, or not a super-packet */
+	__u32 tenant; /* for counters; 0: not known */
 	struct addr src;
 	struct addr dst;
 	__u8 dst_mac[6] __attribute__((aligned(2)));
@@ -98,7 +97,44 @@ static __always_inline enum drop_reason parse_ipv4(struct packet *pkt)
 	return DROP_NONE;
 }
 
-/* After parse_ethernet: the fixed header. */
+/*
+ * Options of an IPv4 header of len bytes pass, but for those that choose the way (RFC 7126 4.3, 4.4: source routes); a
+ * list that cannot be is refused, so that nobody behind us reads beyond it. A global function: the verifier walks it
+ * once, by itself; volatile lets it forget the way it came.
+ */
+__noinline int parse_options(struct __sk_buff *skb, __u32 len)
+{
+	volatile __u8 next = sizeof(struct ipv4);
+	__u8 option[2];
+	__u32 at;
+
+	for (int i = 0; i < IPV4_OPTIONS; i++) {
+		at = next;
+		if (at >= len)
+			return DROP_NONE;
+		if (bpf_skb_load_bytes(skb, ETHERNET_LEN + at, option, 1))
+			return DROP_SHORT;
+		if (option[0] == IPV4_OPTION_END)
+			return DROP_NONE;
+		if (option[0] == IPV4_OPTION_LOOSE || option[0] == IPV4_OPTION_STRICT)
+			return DROP_IP_OPTIONS;
+		if (option[0] == IPV4_OPTION_NOP) {
+			next = at + 1;
+			continue;
+		}
+		if (at + 2 > len)
+			return DROP_IP_MALFORMED;
+		if (bpf_skb_load_bytes(skb, ETHERNET_LEN + at, option, 2))
+			return DROP_SHORT;
+		if (option[1] < 2 || at + option[1] > len)
+			return DROP_IP_MALFORMED;
+		next = at + option[1];
+	}
+	return DROP_NONE;
+}
+
+/* After parse_ethernet: the fixed header. An IPv4 address in the 16-byte form is none of a packet's (RFC 4291 2.5.5.2):
+ * it would be looked up as IPv4. */
 static __always_inline enum drop_reason parse_ipv6(struct packet *pkt)
 {
 	const struct ipv6 *ip = (void *)(long)pkt->skb->data + ETHERNET_LEN;
@@ -116,53 +152,92 @@ static __always_inline enum drop_reason parse_ipv6(struct packet *pkt)
 	pkt->total_len = total;
 	pkt->protocol = ip->next;
 	pkt->ttl = ip->hop_limit;
+	return addr_is_ipv4(&pkt->src) || addr_is_ipv4(&pkt->dst) ? DROP_IP_MALFORMED : DROP_NONE;
+}
+
+/* What the walk over extension headers found, in one number. */
+union walk {
+	struct {
+		__u8 next;     /* protocol of the upper layer */
+		__u8 fragment; /* there is a fragment header */
+		__u8 later;    /* it is that of a fragment which is not the first */
+		__u8 reason;   /* enum drop_reason */
+		__u32 len;     /* of all headers before the upper layer */
+	};
+	__u64 all;
+};
+
+static __always_inline bool parse_is_extension(__u8 next)
+{
+	return next == PROTO_HOP_BY_HOP || next == PROTO_ROUTING || next == PROTO_FRAGMENT || next == PROTO_DESTINATION;
+}
+
+/* One extension header of a packet of total bytes. */
+static __always_inline enum drop_reason parse_extension(struct __sk_buff *skb, volatile union walk *walk, __u32 total,
+							bool first)
+{
+	struct ipv6_extension ext;
+	__u8 type = walk->next;
+	__u32 step, at = walk->len;
+
+	if (at + 8 > total)
+		return DROP_IP_MALFORMED;
+	if (bpf_skb_load_bytes(skb, ETHERNET_LEN + at, &ext, sizeof(ext)))
+		return DROP_SHORT;
+	if ((type == PROTO_HOP_BY_HOP && !first) || (type == PROTO_ROUTING && !(bpf_ntohs(ext.rest) >> 8)))
+		return DROP_EXT_HEADER;
+	step = type == PROTO_FRAGMENT ? 8 : (ext.len + 1) * 8;
+	if (at + step > total)
+		return DROP_IP_MALFORMED;
+	if (type == PROTO_FRAGMENT) {
+		walk->fragment = 1;
+		walk->later = ext.rest & bpf_htons(IPV6_OFFSET) ? 1 : 0;
+	}
+	walk->next = ext.next;
+	walk->len = (__u16)(at + step);
 	return DROP_NONE;
 }
 
 /*
- * Walks the extension headers to the upper layer. Hop-by-hop options only in front, routing headers of type 0 never
- * (RFC 5095), a fragment that is not the first has no upper layer.
+ * Walks the extension headers of a packet of total bytes, from the next header of the fixed one on, to the upper layer.
+ * Hop-by-hop options only in front, routing headers of type 0 never (RFC 5095), a fragment that is not the first has no
+ * upper layer. A global function: the verifier walks it once, by itself; volatile lets it forget the way it came.
  */
-static __noinline int parse_extensions(struct packet *pkt)
+__noinline __u64 parse_walk(struct __sk_buff *skb, __u32 next, __u32 total)
 {
-	struct ipv6_extension ext;
-	__u32 at;
+	volatile union walk walk = {.next = next, .len = sizeof(struct ipv6)};
 
 	for (int i = 0; i < PARSE_EXTENSIONS; i++) {
-		at = pkt->ip_len;
-		if (pkt->protocol != PROTO_HOP_BY_HOP && pkt->protocol != PROTO_ROUTING &&
-		    pkt->protocol != PROTO_FRAGMENT && pkt->protocol != PROTO_DESTINATION)
-			return DROP_NONE;
-		if (at + 8 > pkt->total_len)
-			return DROP_IP_MALFORMED;
-		if (bpf_skb_load_bytes(pkt->skb, ETHERNET_LEN + at, &ext, sizeof(ext)))
-			return DROP_SHORT;
-		if (pkt->protocol == PROTO_HOP_BY_HOP && i)
-			return DROP_EXT_HEADER;
-		if (pkt->protocol == PROTO_ROUTING && !(bpf_ntohs(ext.rest) >> 8))
-			return DROP_EXT_HEADER;
-		at += pkt->protocol == PROTO_FRAGMENT ? 8 : (ext.len + 1) * 8;
-		if (at > pkt->total_len)
-			return DROP_IP_MALFORMED;
-		if (pkt->protocol == PROTO_FRAGMENT) {
-			pkt->fragment = true;
-			pkt->later_fragment = ext.rest & bpf_htons(IPV6_OFFSET);
-		}
-		pkt->protocol = ext.next;
-		pkt->ip_len = at;
-		if (pkt->later_fragment)
-			return DROP_NONE;
+		if (walk.later || !parse_is_extension(walk.next))
+			return walk.all;
+		walk.reason = parse_extension(skb, &walk, total, i == 0);
+		if (walk.reason)
+			return walk.all;
 	}
-	return DROP_EXT_HEADER;
+	if (!walk.later && parse_is_extension(walk.next))
+		walk.reason = DROP_EXT_HEADER;
+	return walk.all;
+}
+
+/* After parse_ipv6: from the fixed header to the upper layer. */
+static __always_inline enum drop_reason parse_extensions(struct packet *pkt)
+{
+	union walk walk = {.all = parse_walk(pkt->skb, pkt->protocol, pkt->total_len)};
+
+	pkt->protocol = walk.next;
+	pkt->ip_len = walk.len;
+	pkt->fragment = walk.fragment;
+	pkt->later_fragment = walk.later;
+	return walk.reason;
 }
 
 /*
- * Measures the headers that each segment of a super-packet repeats: IP, and TCP or UDP. Inside a workload's own
- * tunnel the inner headers are not seen, so such a segment is taken for shorter than it is.
+ * Length of the headers that each segment of a super-packet repeats: IP, and TCP or UDP. Inside a workload's own tunnel
+ * the inner headers are not seen, so such a segment is taken for shorter than it is. A global
+ * function: the verifier walks it once, by itself.
  */
-static __noinline int packet_measure(struct packet *pkt)
+__noinline __u32 packet_headers(struct __sk_buff *skb)
 {
-	struct __sk_buff *skb = pkt->skb;
 	__u8 ip[40] = {}, tcp = 0; /* tcp: length of its header in words, in the upper 4 bits */
 	__u32 len;
 
@@ -171,21 +246,17 @@ static __noinline int packet_measure(struct packet *pkt)
 	len = ip[0] >> 4 == 6 ? 40 : (ip[0] & 0xf) * 4;
 	if ((ip[0] >> 4 == 6 ? ip[6] : ip[9]) == PROTO_TCP) {
 		bpf_skb_load_bytes(skb, ETHERNET_LEN + len + 12, &tcp, 1);
-		pkt->headers = len + (tcp >> 4) * 4;
-		return 0;
+		return len + (tcp >> 4) * 4;
 	}
-	pkt->headers = len + 8;
-	return 0;
+	return len + 8;
 }
 
 /* Layer 3 length of the packet on a wire, or of each of its segments. */
-static __always_inline __u32 packet_segment_len(struct packet *pkt)
+static __always_inline __u32 packet_segment_len(const struct packet *pkt)
 {
-	if (!pkt->skb->gso_size)
-		return packet_len(pkt);
-	if (!pkt->headers)
-		packet_measure(pkt);
-	return pkt->headers + pkt->skb->gso_size;
+	__u32 gso_size = pkt->skb->gso_size;
+
+	return gso_size ? packet_headers(pkt->skb) + gso_size : packet_len(pkt);
 }
 
 struct wire_size {
@@ -194,20 +265,19 @@ struct wire_size {
 };
 
 /* What the packet is on a real wire: as many packets as it has segments, headers once for each. */
-static __always_inline struct wire_size packet_wire_size(struct packet *pkt)
+static __always_inline struct wire_size wire_size(struct __sk_buff *skb)
 {
-	struct wire_size size = {.packets = 1, .bytes = packet_len(pkt)};
-	__u32 gso_size = pkt->skb->gso_size;
+	struct wire_size size = {.packets = 1, .bytes = skb->len - ETHERNET_LEN};
+	__u32 gso_size = skb->gso_size, headers;
 
 	if (!gso_size)
 		return size;
-	if (!pkt->headers)
-		packet_measure(pkt);
-	if (size.bytes <= pkt->headers)
+	headers = packet_headers(skb);
+	if (size.bytes <= headers)
 		return size;
-	size.packets = pkt->skb->gso_segs;
+	size.packets = skb->gso_segs;
 	if (!size.packets) /* a tap leaves the count to the kernel */
-		size.packets = ((__u32)size.bytes - pkt->headers + gso_size - 1) / gso_size;
-	size.bytes += (size.packets - 1) * pkt->headers;
+		size.packets = ((__u32)size.bytes - headers + gso_size - 1) / gso_size;
+	size.bytes += (size.packets - 1) * headers;
 	return size;
 }

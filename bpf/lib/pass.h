@@ -20,7 +20,7 @@ static __always_inline void pass_add(enum pass_kind kind, const struct wire_size
 
 static __always_inline void pass(struct packet *pkt, enum pass_kind kind)
 {
-	struct wire_size size = packet_wire_size(pkt);
+	struct wire_size size = wire_size(pkt->skb);
 
 	pass_add(kind, &size);
 }

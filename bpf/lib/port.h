@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* Local ports. Map: port_info; one lookup per packet from a port. */
+/*
+ * Local ports, and what they may send. Maps: port_info, one lookup per packet from a port; port_sources, one for a
+ * packet whose source is not the port's own address, where the port may have others.
+ */
 #pragma once
 
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
+#include <stdbool.h>
 #include "../abi/port.h"
+#include "../abi/routing.h"
 #include "addr.h"
 #include "parse.h"
 
@@ -15,6 +20,19 @@ static __always_inline const struct port_value *port_lookup(__u32 ifindex)
 	return bpf_map_lookup_elem(&port_info, &key);
 }
 
+/* May the port send from the address, which is not its own? Addresses that are nobody's on a wire never count. A global
+ * function: the verifier walks it once, by itself. */
+__noinline int port_may_send_from(struct __sk_buff *skb, const struct port_value *port, const struct addr *addr)
+{
+	struct source_key key = {.bits = SOURCE_BITS_ALL, .ifindex = skb->ifindex};
+
+	if (!port || !addr || !(port->flags & PORT_SOURCES) || addr_special(addr))
+		return false;
+	key.family = addr_family(addr);
+	key.addr = *addr;
+	return bpf_map_lookup_elem(&port_sources, &key) != NULL;
+}
+
 /* May the port send this IPv4 packet? */
 static __always_inline enum drop_reason port_check_ipv4(struct packet *pkt, const struct port_value *port)
 {
@@ -22,7 +40,7 @@ static __always_inline enum drop_reason port_check_ipv4(struct packet *pkt, cons
 		return DROP_BROADCAST;
 	if (pkt->dst_mac[0] & 1)
 		return DROP_MULTICAST;
-	if (!addr_equal(&pkt->src, &port->addr4))
+	if (!addr_equal(&pkt->src, &port->addr4) && !port_may_send_from(pkt->skb, port, &pkt->src))
 		return DROP_SRC_IP_SPOOF;
 	if (pkt->dst.b[12] >= 224 && pkt->dst.b[12] < 240)
 		return DROP_MULTICAST;
@@ -35,12 +53,13 @@ static __always_inline enum drop_reason port_check_ipv4(struct packet *pkt, cons
 	return DROP_NONE;
 }
 
-/* Is the address one that the port may send IPv6 from: its own, or the link-local one of its MAC? */
+/*
+ * Is the address one that the port may speak IPv6 from: its own, or any link-local one but the router's? Those never
+ * leave the link, on which there are only the port and the router; stacks make them up as they like (RFC 7217).
+ */
 static __always_inline bool port_has_ipv6(const struct port_value *port, const struct addr *addr)
 {
-	struct addr link_local = addr_of_mac(port->mac);
-
-	return addr_equal(addr, &port->addr6) || addr_equal(addr, &link_local);
+	return addr_equal(addr, &port->addr6) || (addr_link_local(addr) && !addr_is_router(addr));
 }
 
 /* May the port send this IPv6 packet? Link-local addresses speak with the router only: they have no location. */
@@ -48,11 +67,11 @@ static __always_inline enum drop_reason port_check_ipv6(struct packet *pkt, cons
 {
 	if (pkt->dst_mac[0] & 1)
 		return DROP_MULTICAST;
-	if (!port_has_ipv6(port, &pkt->src))
+	if (!port_has_ipv6(port, &pkt->src) && !port_may_send_from(pkt->skb, port, &pkt->src))
 		return DROP_SRC_IP_SPOOF;
 	if (pkt->dst.b[0] == 0xff)
 		return DROP_MULTICAST;
-	if (port_has_ipv6(port, &pkt->dst))
+	if (addr_equal(&pkt->dst, &port->addr6))
 		return DROP_TO_SELF;
 	if (addr_link_local(&pkt->dst) && !addr_is_router(&pkt->dst))
 		return DROP_LINK_LOCAL;

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* The virtual router: the same address and MAC on every node. No maps. */
+/*
+ * The virtual router: the same address and MAC on every node.
+ * Maps: rt_routes, one lookup for a packet to the router's MAC where the port's subnet has a route table;
+ * ovl_locations.
+ */
 #pragma once
 
 #include <linux/types.h>
@@ -9,8 +13,10 @@
 #include "../abi/config.h"
 #include "../abi/overlay.h"
 #include "../abi/port.h"
+#include "../abi/routing.h"
 #include "addr.h"
 #include "checksum.h"
+#include "overlay.h"
 #include "parse.h"
 
 /* Is the frame addressed to the virtual router? */
@@ -20,13 +26,44 @@ static __always_inline bool routing_to_router(const struct packet *pkt)
 }
 
 /* Writes both MACs in one piece. */
-static __always_inline int routing_write_macs(struct packet *pkt, const volatile void *dst, const volatile void *src)
+static __always_inline int routing_write_macs(struct __sk_buff *skb, const volatile void *dst, const volatile void *src)
 {
 	__u8 macs[12] __attribute__((aligned(2)));
 
 	mac_copy(macs, dst);
 	mac_copy(macs + 6, src);
-	return bpf_skb_store_bytes(pkt->skb, 0, macs, sizeof(macs), 0);
+	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0);
+}
+
+/*
+ * Where the packet goes next: the longest prefix of the port's route table wins, the VPC's subnets among them; what is
+ * in a subnet, or in no prefix, is found by its address. NULL: nowhere.
+ */
+static __always_inline const struct location_value *routing_find(struct packet *pkt, const struct port_value *port)
+{
+	struct route_key key = {.bits = ROUTE_BITS_ALL, .vni = port->vni, .table = port->table};
+	const struct location_value *to;
+
+	if (port->table && routing_to_router(pkt)) {
+		key.family = pkt->ethertype == ETHERTYPE_IPV6 ? 6 : 4;
+		key.addr = pkt->dst;
+		to = bpf_map_lookup_elem(&rt_routes, &key);
+		if (to && to->kind != LOCATION_CONNECTED)
+			return to;
+	}
+	return overlay_locate(port->vni, &pkt->dst);
+}
+
+/* Why the packet cannot go there, if it cannot. A next hop that is the sender itself would get it again and again. */
+static __always_inline enum drop_reason routing_refuse(const struct packet *pkt, const struct location_value *to)
+{
+	if (!to || to->kind == LOCATION_NONE)
+		return DROP_NO_LOCATION;
+	if (to->kind == LOCATION_BLACKHOLE)
+		return DROP_BLACKHOLE;
+	if ((to->kind == LOCATION_PEER || to->kind == LOCATION_DEVICE) && to->ifindex == pkt->skb->ifindex)
+		return DROP_TO_SELF;
+	return DROP_NONE;
 }
 
 struct routing_ttl {
@@ -62,14 +99,14 @@ static __always_inline enum drop_reason routing_step(struct packet *pkt, const s
 		return DROP_TTL_EXPIRED;
 	if (pkt->ethertype == ETHERTYPE_IPV6) {
 		hop_limit = pkt->ttl - 1;
-		if (routing_write_macs(pkt, to->mac, config_router_mac) ||
+		if (routing_write_macs(pkt->skb, to->mac, config_router_mac) ||
 		    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + __builtin_offsetof(struct ipv6, hop_limit), &hop_limit,
 					1, 0))
 			return DROP_REWRITE;
 		return DROP_NONE;
 	}
 	part = routing_new_ttl(pkt, pkt->ttl - 1);
-	if (routing_write_macs(pkt, to->mac, config_router_mac) ||
+	if (routing_write_macs(pkt->skb, to->mac, config_router_mac) ||
 	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN + __builtin_offsetof(struct ipv4, ttl), &part, sizeof(part), 0))
 		return DROP_REWRITE;
 	return DROP_NONE;

@@ -13,6 +13,7 @@
 
 #define PROTO_ICMP 1
 #define PROTO_TCP  6
+#define PROTO_UDP  17
 
 /* Next headers of IPv6 beside protocols; AH, ESP and "no next header" end the walk like protocols. */
 #define PROTO_HOP_BY_HOP  0
@@ -66,6 +67,12 @@ struct ipv4 {
 
 _Static_assert(sizeof(struct ipv4) == 20, "wire");
 
+#define IPV4_OPTIONS	   40 /* bytes at most */
+#define IPV4_OPTION_END	   0
+#define IPV4_OPTION_NOP	   1
+#define IPV4_OPTION_LOOSE  131
+#define IPV4_OPTION_STRICT 137
+
 #define ICMP_ECHO_REPLY	   0
 #define ICMP_UNREACHABLE   3
 #define ICMP_QUENCH	   4
@@ -108,6 +115,26 @@ struct ipv6_extension {
 _Static_assert(sizeof(struct ipv6_extension) == 4, "wire");
 
 #define IPV6_OFFSET 0xfff8
+
+#define UDP_DHCP_SERVER	 67
+#define UDP_DHCP_CLIENT	 68
+#define UDP_DHCP6_CLIENT 546
+#define UDP_DHCP6_SERVER 547
+
+struct udp {
+	__be16 from;
+	__be16 to;
+	__be16 len;
+	__u16 checksum;
+};
+
+_Static_assert(sizeof(struct udp) == 8, "wire");
+
+/* Types of ICMPv6 errors; from 128 on they are messages (RFC 4443). */
+#define ICMP6_UNREACHABLE   1
+#define ICMP6_TOO_BIG	    2
+#define ICMP6_TIME_EXCEEDED 3
+#define ICMP6_MESSAGES	    128
 
 #define ICMP6_MLD_QUERY	    130
 #define ICMP6_MLD_REPORT    131

@@ -23,7 +23,7 @@ const (
 // redVPC fills the maps with tenant 7's VPC as this node sees it: the port of web-1 is the loopback device.
 func redVPC(t testing.TB, b *rig) {
 	t.Helper()
-	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni, tenant, 1, mtu, "10.0.1.4", "", web1MAC, ""}.bytes())
+	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni: vni, tenant: tenant, subnet: 1, mtu: mtu, addr: "10.0.1.4", mac: web1MAC}.bytes())
 	for addr, l := range map[string]location{
 		"10.0.1.1": {kind: kernel.LocationRouter, subnet: 1},
 		"10.0.2.1": {kind: kernel.LocationRouter, subnet: 2},
@@ -56,6 +56,8 @@ type fixture struct {
 	ports   uint64 // lookups
 	places  uint64
 	senders uint64
+	routes  uint64
+	sources uint64
 }
 
 func (f *fixture) isDrop() bool { return f.drop != kernel.DropNone }
@@ -64,8 +66,8 @@ func (f *fixture) isDrop() bool { return f.drop != kernel.DropNone }
 func (f *fixture) check(t *testing.T, b *rig) {
 	t.Helper()
 	out := b.run(t, f.in)
-	if got, want := out.noted[:notedSenders+1], []uint64{f.ports, f.places, f.senders}; !slices.Equal(got, want) {
-		t.Errorf("lookups of ports, locations, senders %v, want %v", got, want)
+	if got, want := out.noted[:notedSources+1], []uint64{f.ports, f.places, f.senders, f.routes, f.sources}; !slices.Equal(got, want) {
+		t.Errorf("lookups of ports, locations, senders, routes, sources %v, want %v", got, want)
 	}
 	if f.isDrop() {
 		checkDrop(t, f.in, out, f.drop, f.ports+f.senders > 0 && f.drop != kernel.DropPortUnknown && f.drop != kernel.DropTunnelPeerUnknown)
@@ -105,6 +107,9 @@ func (f *fixture) checkWay(t *testing.T, out output) {
 	way, mark := uint64(1), uint32(markDeliver)
 	if f.peer {
 		way, mark = 2, 0
+	}
+	if f.pass == kernel.PassToService {
+		mark = 0
 	}
 	if f.remote {
 		mark = 0
@@ -228,12 +233,12 @@ func bad(t testing.TB) []fixture {
 		{name: "tunnel-peer", in: input{program: "from_uplink", frame: fine, tunnel: "198.19.0.5", vni: vni}, drop: kernel.DropTunnelPeerUnknown, senders: 1},
 		{name: "tunnel-vni", in: input{program: "from_uplink", frame: fine, tunnel: peerIP, vni: vni + 1}, drop: kernel.DropTunnelPeerUnknown, senders: 1},
 		{name: "tunnel-arp", in: up(arp(t, "10.0.1.4")), drop: kernel.DropEthertype, senders: 1},
-		{name: "tunnel-ipv6", in: up(v6), drop: kernel.DropNotLocal, places: 1, senders: 1},
+		{name: "tunnel-ipv6", in: up(v6), drop: kernel.DropNotLocal, places: 2, senders: 1},
 		{name: "tunnel-vlan", in: up(tagged(fine, 0x8100)), drop: kernel.DropVLAN, senders: 1},
-		{name: "tunnel-nobody", in: up(inner(web1MAC, "10.0.1.99")), drop: kernel.DropNotLocal, places: 1, senders: 1},
-		{name: "tunnel-onwards", in: up(inner(db2MAC, "10.0.2.5")), drop: kernel.DropNotLocal, places: 1, senders: 1},
-		{name: "tunnel-router", in: up(inner(routerMAC, "10.0.1.1")), drop: kernel.DropNotLocal, places: 1, senders: 1},
-		{name: "tunnel-mac", in: up(inner(web2MAC, "10.0.1.4")), drop: kernel.DropDstMAC, places: 1, senders: 1},
+		{name: "tunnel-nobody", in: up(inner(web1MAC, "10.0.1.99")), drop: kernel.DropNotLocal, places: 2, senders: 1},
+		{name: "tunnel-onwards", in: up(inner(db2MAC, "10.0.2.5")), drop: kernel.DropNotLocal, places: 2, senders: 1},
+		{name: "tunnel-router", in: up(inner(routerMAC, "10.0.1.1")), drop: kernel.DropNotLocal, places: 2, senders: 1},
+		{name: "tunnel-mac", in: up(inner(web2MAC, "10.0.1.4")), drop: kernel.DropDstMAC, places: 2, senders: 1},
 		{name: "host", in: input{program: "to_port", frame: fine}, drop: kernel.DropHostToPort, ports: 1},
 		{name: "host-other-mark", in: input{program: "to_port", frame: fine, mark: 1}, drop: kernel.DropHostToPort, ports: 1},
 	}

@@ -5,6 +5,7 @@ package test
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -25,8 +26,9 @@ const markDeliver = 0x77656674
 
 // What the programs are configured with.
 const (
-	uplinkIndex = 77
-	portIndex   = 1 // test runs happen on the loopback device
+	uplinkIndex  = 77
+	serviceIndex = 78
+	portIndex    = 1 // test runs happen on the loopback device
 )
 
 var (
@@ -55,6 +57,7 @@ func newRig(t testing.TB, failing ...asm.BuiltinFunc) *rig {
 	for name, value := range map[string]any{
 		"config_tunnel":     thisTunnel.As16(),
 		"config_uplink":     uint32(uplinkIndex),
+		"config_service":    uint32(serviceIndex),
 		"config_router_mac": routerMAC,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
@@ -90,14 +93,19 @@ type port struct {
 	addr, router             string // router: none
 	mac                      [6]byte
 	addr6                    string // none, if empty
+	router6                  string // the same
+	table, flags             uint32
 }
 
 func (p port) bytes() []byte {
 	var b []byte
-	for _, v := range []uint32{p.vni, p.tenant, p.subnet, p.mtu} {
+	for _, v := range []uint32{p.vni, p.tenant, p.subnet, p.mtu, p.table, p.flags} {
 		b = binary.LittleEndian.AppendUint32(b, v)
 	}
-	a := netip.MustParseAddr(p.addr).As16()
+	var a [16]byte
+	if p.addr != "" {
+		a = netip.MustParseAddr(p.addr).As16()
+	}
 	b = append(b, a[:]...)
 	var addr6, router [16]byte
 	if p.addr6 != "" {
@@ -108,7 +116,11 @@ func (p port) bytes() []byte {
 		router = netip.MustParseAddr(p.router).As16()
 	}
 	b = append(b, router[:]...)
-	b = append(b, make([]byte, 16)...)
+	var router6 [16]byte
+	if p.router6 != "" {
+		router6 = netip.MustParseAddr(p.router6).As16()
+	}
+	b = append(b, router6[:]...)
 	b = append(b, p.mac[:]...)
 	return append(b, 0, 0)
 }
@@ -158,6 +170,13 @@ type output struct {
 	noted   [notedRecords]uint64
 	drops   []count // what was added to drop_count
 	passes  []count // what was added to pass_count
+	receive []received
+}
+
+// received is what was added to receive_count.
+type received struct {
+	kind                   uint32
+	packets, bytes, frames uint64
 }
 
 type count struct {
@@ -197,6 +216,7 @@ func (b *rig) run(t testing.TB, in input) output {
 		t.Fatal(err)
 	}
 	b.count(t, &out)
+	out.balanced(t, in)
 	return out
 }
 
@@ -215,14 +235,20 @@ func (b *rig) clear(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
+	nothing := make([][3]uint64, ebpf.MustPossibleCPU())
+	for kind := range b.Maps["receive_count"].MaxEntries() {
+		if err := b.Maps["receive_count"].Put(kind, nothing); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // fillBuckets lets the port cause errors again.
 func (b *rig) fillBuckets(t testing.TB) {
 	t.Helper()
-	var device [4]byte
-	for b.Maps["icmp_buckets"].NextKey(nil, &device) == nil {
-		if err := b.Maps["icmp_buckets"].Delete(device); err != nil {
+	var bucket [8]byte
+	for b.Maps["rate_buckets"].NextKey(nil, &bucket) == nil {
+		if err := b.Maps["rate_buckets"].Delete(bucket); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,5 +281,37 @@ func (b *rig) count(t testing.TB, out *output) {
 		if c := sum(count{reason: kind}); c.packets > 0 {
 			out.passes = append(out.passes, c)
 		}
+	}
+	var given [][3]uint64
+	for kind := range b.Maps["receive_count"].MaxEntries() {
+		if err := b.Maps["receive_count"].Lookup(kind, &given); err != nil {
+			t.Fatal(err)
+		}
+		r := received{kind: kind}
+		for _, v := range given {
+			r.packets, r.bytes, r.frames = r.packets+v[0], r.bytes+v[1], r.frames+v[2]
+		}
+		if r.frames > 0 {
+			out.receive = append(out.receive, r)
+		}
+	}
+}
+
+// balanced sees that all that a program was given is counted once more where it ended, on whatever way.
+func (o *output) balanced(t testing.TB, in input) {
+	t.Helper()
+	if in.program == "to_port" && in.mark == markDeliver {
+		return // counted by the program that marked it
+	}
+	var packets, bytes uint64
+	for _, c := range append(slices.Clone(o.drops), o.passes...) {
+		packets, bytes = packets+c.packets, bytes+c.bytes
+	}
+	kind := map[string]kernel.ReceiveKind{
+		"from_port": kernel.ReceiveFromPort, "from_uplink": kernel.ReceiveFromUplink,
+		"from_service": kernel.ReceiveFromService, "to_port": kernel.ReceiveFromHost,
+	}[in.program]
+	if want := (received{uint32(kind), packets, bytes, 1}); len(o.receive) != 1 || o.receive[0] != want {
+		t.Errorf("given %v, ended %v", o.receive, want)
 	}
 }

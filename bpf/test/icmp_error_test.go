@@ -21,7 +21,7 @@ import (
 func withRouter(t testing.TB, b *rig) {
 	t.Helper()
 	redVPC(t, b)
-	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni, tenant, 1, mtu, "10.0.1.4", "10.0.1.1", web1MAC, ""}.bytes())
+	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni: vni, tenant: tenant, subnet: 1, mtu: mtu, addr: "10.0.1.4", router: "10.0.1.1", mac: web1MAC}.bytes())
 }
 
 const quoted = 128 // bytes of the packet that an error repeats

@@ -19,6 +19,8 @@ const (
 	notedPorts = iota // lookups
 	notedLocations
 	notedSenders
+	notedRoutes
+	notedSources
 	notedRedirect // 1: bpf_redirect, 2: bpf_redirect_peer
 	notedIfIndex
 	notedType    // packet type asked for, plus 1
@@ -85,7 +87,7 @@ func exchange(program asm.Instructions, failing []asm.BuiltinFunc) asm.Instructi
 func replacement(program asm.Instructions, call int, helper asm.BuiltinFunc) (string, asm.Instructions) {
 	switch helper {
 	case asm.FnMapLookupElem:
-		word, ok := map[string]int16{"port_info": notedPorts, "ovl_locations": notedLocations, "ovl_senders": notedSenders}[mapOf(program, call)]
+		word, ok := map[string]int16{"port_info": notedPorts, "ovl_locations": notedLocations, "ovl_senders": notedSenders, "rt_routes": notedRoutes, "port_sources": notedSources}[mapOf(program, call)]
 		if ok {
 			return "noted_lookup_" + mapOf(program, call), notedLookup(word)
 		}
@@ -209,6 +211,7 @@ func TestInstrumentFindsEveryCall(t *testing.T) {
 	}
 	for _, want := range []string{
 		"noted_lookup_port_info", "noted_lookup_ovl_locations", "noted_lookup_ovl_senders",
+		"noted_lookup_rt_routes", "noted_lookup_port_sources",
 		"noted_redirect", "noted_redirect_peer", "noted_change_type", "noted_set_tunnel", "given_get_tunnel",
 	} {
 		if !found[want] {

@@ -22,7 +22,7 @@ const (
 func dualVPC(t testing.TB, b *rig) {
 	t.Helper()
 	redVPC(t, b)
-	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni, tenant, 1, mtu, "10.0.1.4", "", web1MAC, web1IP6}.bytes())
+	b.put(t, "port_info", []byte{portIndex, 0, 0, 0}, port{vni: vni, tenant: tenant, subnet: 1, mtu: mtu, addr: "10.0.1.4", mac: web1MAC, addr6: web1IP6}.bytes())
 	for addr, l := range map[string]location{
 		"fd00:1::1": {kind: kernel.LocationRouter, subnet: 1},
 		"fd00:2::1": {kind: kernel.LocationRouter, subnet: 2},
@@ -64,8 +64,9 @@ func about(flags byte, target string, option byte, mac [6]byte) []byte {
 }
 
 var (
-	solicited = [6]byte{0x33, 0x33, 0xff, 0, 0, 5}
-	allNodes  = [6]byte{0x33, 0x33, 0, 0, 0, 1}
+	solicited  = [6]byte{0x33, 0x33, 0xff, 0, 0, 5}
+	allNodes   = [6]byte{0x33, 0x33, 0, 0, 0, 1}
+	allRouters = [6]byte{0x33, 0x33, 0, 0, 0, 2}
 )
 
 func solicit(t testing.TB, src, target string, hops uint8, body []byte) []byte {
@@ -131,6 +132,7 @@ func good6(t testing.TB) []fixture {
 		{name: "from-tunnel6", in: input{program: "from_uplink", frame: inbound, tunnel: peerIP, vni: vni}, pass: kernel.PassFromTunnel, ifindex: portIndex, peer: true, places: 1, senders: 1},
 		answered("echo6", echo6(web1IP6, "fd00:1::1"), reply6(web1IP6, "fd00:1::1"), 1),
 		answered("echo6-link", echo6(web1Link, "fe80::1"), reply6(web1Link, "fe80::1"), 0),
+		answered("echo6-any-link", echo6("fe80::1234:5678", "fe80::1"), reply6("fe80::1234:5678", "fe80::1"), 0),
 		answered("ns-router-link", solicit(t, web1Link, "fe80::1", 255, nil), advert(t, 0xe0, web1Link, "fe80::1", routerMAC), 0),
 		answered("ns-router", solicit(t, web1IP6, "fd00:1::1", 255, nil), advert(t, 0xe0, web1IP6, "fd00:1::1", routerMAC), 1),
 		answered("ns-neighbour", solicit(t, web1IP6, "fd00:1::6", 255, nil), advert(t, 0x60, web1IP6, "fd00:1::6", web3MAC), 1),
@@ -138,6 +140,8 @@ func good6(t testing.TB) []fixture {
 		answered("dad-taken", solicit(t, "::", "fd00:1::5", 255, about(0, "fd00:1::5", 0, web1MAC)), advert(t, 0x20, "ff02::1", "fd00:1::5", web2MAC), 1),
 		heard("dad-own", solicit(t, "::", web1IP6, 255, about(0, web1IP6, 0, web1MAC))),
 		heard("dad-own-link-nonce", solicit(t, "::", web1Link, 255, about(0, web1Link, 14, web2MAC))),
+		heard("dad-any-link", solicit(t, "::", "fe80::1234:5678", 255, about(0, "fe80::1234:5678", 0, web1MAC))),
+		heard("na-any-link", icmp6(t, allNodes, web1MAC, "fe80::1234:5678", "ff02::1", 255, 136, about(0x20, "fe80::1234:5678", 2, web1MAC))),
 		heard("na-own", icmp6(t, allNodes, web1MAC, web1IP6, "ff02::1", 255, 136, about(0x20, web1IP6, 2, web1MAC))),
 		heard("mld", ip6(t, [6]byte{0x33, 0x33, 0, 0, 0, 0x16}, web1Link, "ff02::16", 1, 0, slices.Concat([]byte{58, 0, 5, 2, 0, 0, 1, 0}, []byte{143, 0, 0, 0, 0, 0, 0, 0}))),
 	}
@@ -158,11 +162,15 @@ func bad6(t testing.TB) []fixture {
 		return fixture{name: name, in: input{program: "from_port", frame: f}, drop: reason, ports: 1, places: places}
 	}
 	mld := icmp6(t, allNodes, web1MAC, web1Link, "ff02::1", 1, 130, make([]byte, 20))
+	mapped := ip6(t, web2MAC, web1IP6, "fd00:1::5", 64, 17, data)
+	copy(mapped[38:], net.ParseIP("10.0.1.5").To16())
 	return []fixture{
 		bad("version6", edit(fine, 14, 0x40), kernel.DropIPMalformed, 0),
 		bad("length6", edit(fine, 19, 200), kernel.DropIPMalformed, 0),
 		bad("spoof6", ip6(t, web2MAC, "fd00:1::6", "fd00:1::5", 64, 17, data), kernel.DropSrcIPSpoof, 0),
-		bad("spoof6-link", ip6(t, routerMAC, "fe80::5", "fe80::1", 64, 17, data), kernel.DropSrcIPSpoof, 0),
+		bad("spoof6-router-link", ip6(t, routerMAC, "fe80::1", "fd00:1::5", 64, 17, data), kernel.DropSrcIPSpoof, 0),
+		bad("mapped-source", ip6(t, web2MAC, "::ffff:10.0.1.4", "fd00:1::5", 64, 17, data), kernel.DropIPMalformed, 0),
+		bad("mapped-destination", mapped, kernel.DropIPMalformed, 0),
 		bad("spoof6-none", ip6(t, web2MAC, "::", "fd00:1::5", 64, 17, data), kernel.DropSrcIPSpoof, 0),
 		bad("routing-type-0", ext(43, 17, 0, 0, 1, 0, 0, 0, 0), kernel.DropExtHeader, 0),
 		bad("hop-by-hop-later", ext(60, 0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0), kernel.DropExtHeader, 0),
@@ -191,7 +199,12 @@ func bad6(t testing.TB) []fixture {
 		bad("ns-extended", ip6(t, solicited, web1IP6, "ff02::1", 255, 60, slices.Concat([]byte{58, 0, 1, 4, 0, 0, 0, 0}, []byte{135, 0, 0, 0}, about(0, "fd00:1::5", 0, web1MAC))), kernel.DropNDMalformed, 0),
 		bad("ra", icmp6(t, allNodes, web1MAC, web1Link, "ff02::1", 255, 134, make([]byte, 12)), kernel.DropRAGuard, 0),
 		bad("redirect", icmp6(t, web2MAC, web1MAC, web1Link, "fd00:1::5", 255, 137, make([]byte, 36)), kernel.DropRAGuard, 0),
-		bad("rs", icmp6(t, allNodes, web1MAC, web1Link, "ff02::2", 255, 133, make([]byte, 4)), kernel.DropRouterSolicit, 0),
+		bad("rs-of-another", icmp6(t, web2MAC, web1MAC, web1Link, "fd00:1::5", 255, 133, make([]byte, 4)), kernel.DropRouterSolicit, 0),
+		bad("rs-hops", icmp6(t, allRouters, web1MAC, web1Link, "ff02::2", 254, 133, make([]byte, 4)), kernel.DropNDMalformed, 0),
+		bad("rs-spoof", icmp6(t, allRouters, web1MAC, "fd00:1::5", "ff02::2", 255, 133, make([]byte, 4)), kernel.DropNDSpoof, 0),
+		bad("rs-spoof-mac", icmp6(t, allRouters, web1MAC, web1Link, "ff02::2", 255, 133, slices.Concat(make([]byte, 4), []byte{1, 1}, otherMAC[:])), kernel.DropNDSpoof, 0),
+		bad("ns-mapped", solicit(t, web1IP6, "fd00:1::5", 255, slices.Concat(make([]byte, 4), net.ParseIP("10.0.1.5").To16())), kernel.DropNDMalformed, 0),
+		bad("ns-link-of-another", solicit(t, web1IP6, "fe80::5", 255, nil), kernel.DropNDUnknown, 1),
 		bad("mld-query", mld, kernel.DropMulticast, 0),
 	}
 }

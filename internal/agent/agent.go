@@ -121,13 +121,8 @@ func newAgent(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
-// overlayMTU is what fits into the underlay beside VXLAN's headers: 50 bytes on IPv4, 70 on IPv6.
-func overlayMTU(cfg Config) int {
-	if cfg.Address.Is4() {
-		return cfg.UnderlayMTU - 50
-	}
-	return cfg.UnderlayMTU - 70
-}
+// overlayMTU is what fits into the underlay beside the tunnel's headers.
+func overlayMTU(cfg Config) int { return cfg.UnderlayMTU - kernel.Overhead(cfg.Address) }
 
 // lockDir makes sure that no other agent serves the same socket.
 func lockDir(dir string) (unlock func(), err error) {

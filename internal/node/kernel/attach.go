@@ -96,10 +96,13 @@ func (d *Datapath) wholePort(device string) (bool, error) {
 	return found && l.Up, err
 }
 
-// ensureLinks attaches the uplink's program, moves every attached port to the present programs, and forgets places
+// ensureLinks attaches the programs of weft's own devices, moves every attached port to the present programs, and forgets places
 // whose device is gone.
-func (d *Datapath) ensureLinks(uplink int) error {
-	if err := d.attach(attachment{uplinkName, bpfProgFromUplink}, uplink); err != nil {
+func (d *Datapath) ensureLinks(dev devices) error {
+	if err := d.attach(attachment{uplinkName, bpfProgFromUplink}, dev.uplink); err != nil {
+		return err
+	}
+	if err := d.attach(attachment{serviceName, bpfProgFromService}, dev.service); err != nil {
 		return err
 	}
 	pins, err := d.attachments()

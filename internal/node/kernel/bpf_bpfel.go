@@ -67,18 +67,17 @@ const (
 	bpfDropReasonDROP_RA_GUARD            bpfDropReason = 31
 	bpfDropReasonDROP_ROUTER_SOLICIT      bpfDropReason = 32
 	bpfDropReasonDROP_LINK_LOCAL          bpfDropReason = 33
-	bpfDropReasonDROP_REASON_MAX          bpfDropReason = 34
+	bpfDropReasonDROP_IP_OPTIONS          bpfDropReason = 34
+	bpfDropReasonDROP_PUNT_RATE           bpfDropReason = 35
+	bpfDropReasonDROP_DHCP_SERVER         bpfDropReason = 36
+	bpfDropReasonDROP_BLACKHOLE           bpfDropReason = 37
+	bpfDropReasonDROP_REASON_MAX          bpfDropReason = 38
 )
 
 type bpfDropValue struct {
 	_       structs.HostLayout
 	Packets uint64
 	Bytes   uint64
-}
-
-type bpfIcmpBucket struct {
-	_      structs.HostLayout
-	FullAt uint64
 }
 
 type bpfLocationKey struct {
@@ -122,6 +121,8 @@ type bpfPortValue struct {
 	Tenant uint32
 	Subnet uint32
 	Mtu    uint32
+	Table  uint32
+	Flags  uint32
 	Addr4  struct {
 		_ structs.HostLayout
 		B [16]uint8
@@ -142,6 +143,36 @@ type bpfPortValue struct {
 	Pad [2]uint8
 }
 
+type bpfRateKey struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Class   uint32
+}
+
+type bpfRateValue struct {
+	_      structs.HostLayout
+	FullAt uint64
+}
+
+type bpfReceiveValue struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+	Frames  uint64
+}
+
+type bpfRouteKey struct {
+	_      structs.HostLayout
+	Bits   uint32
+	Vni    uint32
+	Table  uint32
+	Family uint32
+	Addr   struct {
+		_ structs.HostLayout
+		B [16]uint8
+	}
+}
+
 type bpfSenderKey struct {
 	_    structs.HostLayout
 	Vni  uint32
@@ -158,24 +189,46 @@ type bpfSenderValue struct {
 	Pad    uint16
 }
 
+type bpfSourceKey struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Ifindex uint32
+	Family  uint32
+	Addr    struct {
+		_ structs.HostLayout
+		B [16]uint8
+	}
+}
+
+type bpfSourceValue struct {
+	_       structs.HostLayout
+	Allowed uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAbiInfo         = "abi_info"
-	bpfMapDropCount       = "drop_count"
-	bpfMapIcmpBuckets     = "icmp_buckets"
-	bpfMapOvlLocations    = "ovl_locations"
-	bpfMapOvlSenders      = "ovl_senders"
-	bpfMapPassCount       = "pass_count"
-	bpfMapPortInfo        = "port_info"
-	bpfProgFromPort       = "from_port"
-	bpfProgFromUplink     = "from_uplink"
-	bpfProgToPort         = "to_port"
-	bpfVarAbiVersion      = "abi_version"
-	bpfVarConfigRouterMac = "config_router_mac"
-	bpfVarConfigTunnel    = "config_tunnel"
-	bpfVarConfigUplink    = "config_uplink"
+	bpfMapAbiInfo          = "abi_info"
+	bpfMapDropCount        = "drop_count"
+	bpfMapOvlLocations     = "ovl_locations"
+	bpfMapOvlSenders       = "ovl_senders"
+	bpfMapPassCount        = "pass_count"
+	bpfMapPortInfo         = "port_info"
+	bpfMapPortSources      = "port_sources"
+	bpfMapRateBuckets      = "rate_buckets"
+	bpfMapReceiveCount     = "receive_count"
+	bpfMapRtRoutes         = "rt_routes"
+	bpfProgFromPort        = "from_port"
+	bpfProgFromService     = "from_service"
+	bpfProgFromUplink      = "from_uplink"
+	bpfProgToPort          = "to_port"
+	bpfVarAbiVersion       = "abi_version"
+	bpfVarConfigRouterMac  = "config_router_mac"
+	bpfVarConfigService    = "config_service"
+	bpfVarConfigTunnel     = "config_tunnel"
+	bpfVarConfigTunnelIpv6 = "config_tunnel_ipv6"
+	bpfVarConfigUplink     = "config_uplink"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -220,9 +273,10 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	FromPort   *ebpf.ProgramSpec `ebpf:"from_port"`
-	FromUplink *ebpf.ProgramSpec `ebpf:"from_uplink"`
-	ToPort     *ebpf.ProgramSpec `ebpf:"to_port"`
+	FromPort    *ebpf.ProgramSpec `ebpf:"from_port"`
+	FromService *ebpf.ProgramSpec `ebpf:"from_service"`
+	FromUplink  *ebpf.ProgramSpec `ebpf:"from_uplink"`
+	ToPort      *ebpf.ProgramSpec `ebpf:"to_port"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -231,21 +285,26 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	AbiInfo      *ebpf.MapSpec `ebpf:"abi_info"`
 	DropCount    *ebpf.MapSpec `ebpf:"drop_count"`
-	IcmpBuckets  *ebpf.MapSpec `ebpf:"icmp_buckets"`
 	OvlLocations *ebpf.MapSpec `ebpf:"ovl_locations"`
 	OvlSenders   *ebpf.MapSpec `ebpf:"ovl_senders"`
 	PassCount    *ebpf.MapSpec `ebpf:"pass_count"`
 	PortInfo     *ebpf.MapSpec `ebpf:"port_info"`
+	PortSources  *ebpf.MapSpec `ebpf:"port_sources"`
+	RateBuckets  *ebpf.MapSpec `ebpf:"rate_buckets"`
+	ReceiveCount *ebpf.MapSpec `ebpf:"receive_count"`
+	RtRoutes     *ebpf.MapSpec `ebpf:"rt_routes"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	AbiVersion      *ebpf.VariableSpec `ebpf:"abi_version"`
-	ConfigRouterMac *ebpf.VariableSpec `ebpf:"config_router_mac"`
-	ConfigTunnel    *ebpf.VariableSpec `ebpf:"config_tunnel"`
-	ConfigUplink    *ebpf.VariableSpec `ebpf:"config_uplink"`
+	AbiVersion       *ebpf.VariableSpec `ebpf:"abi_version"`
+	ConfigRouterMac  *ebpf.VariableSpec `ebpf:"config_router_mac"`
+	ConfigService    *ebpf.VariableSpec `ebpf:"config_service"`
+	ConfigTunnel     *ebpf.VariableSpec `ebpf:"config_tunnel"`
+	ConfigTunnelIpv6 *ebpf.VariableSpec `ebpf:"config_tunnel_ipv6"`
+	ConfigUplink     *ebpf.VariableSpec `ebpf:"config_uplink"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -270,22 +329,28 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	AbiInfo      *ebpf.Map `ebpf:"abi_info"`
 	DropCount    *ebpf.Map `ebpf:"drop_count"`
-	IcmpBuckets  *ebpf.Map `ebpf:"icmp_buckets"`
 	OvlLocations *ebpf.Map `ebpf:"ovl_locations"`
 	OvlSenders   *ebpf.Map `ebpf:"ovl_senders"`
 	PassCount    *ebpf.Map `ebpf:"pass_count"`
 	PortInfo     *ebpf.Map `ebpf:"port_info"`
+	PortSources  *ebpf.Map `ebpf:"port_sources"`
+	RateBuckets  *ebpf.Map `ebpf:"rate_buckets"`
+	ReceiveCount *ebpf.Map `ebpf:"receive_count"`
+	RtRoutes     *ebpf.Map `ebpf:"rt_routes"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.AbiInfo,
 		m.DropCount,
-		m.IcmpBuckets,
 		m.OvlLocations,
 		m.OvlSenders,
 		m.PassCount,
 		m.PortInfo,
+		m.PortSources,
+		m.RateBuckets,
+		m.ReceiveCount,
+		m.RtRoutes,
 	)
 }
 
@@ -293,24 +358,28 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	AbiVersion      *ebpf.Variable `ebpf:"abi_version"`
-	ConfigRouterMac *ebpf.Variable `ebpf:"config_router_mac"`
-	ConfigTunnel    *ebpf.Variable `ebpf:"config_tunnel"`
-	ConfigUplink    *ebpf.Variable `ebpf:"config_uplink"`
+	AbiVersion       *ebpf.Variable `ebpf:"abi_version"`
+	ConfigRouterMac  *ebpf.Variable `ebpf:"config_router_mac"`
+	ConfigService    *ebpf.Variable `ebpf:"config_service"`
+	ConfigTunnel     *ebpf.Variable `ebpf:"config_tunnel"`
+	ConfigTunnelIpv6 *ebpf.Variable `ebpf:"config_tunnel_ipv6"`
+	ConfigUplink     *ebpf.Variable `ebpf:"config_uplink"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	FromPort   *ebpf.Program `ebpf:"from_port"`
-	FromUplink *ebpf.Program `ebpf:"from_uplink"`
-	ToPort     *ebpf.Program `ebpf:"to_port"`
+	FromPort    *ebpf.Program `ebpf:"from_port"`
+	FromService *ebpf.Program `ebpf:"from_service"`
+	FromUplink  *ebpf.Program `ebpf:"from_uplink"`
+	ToPort      *ebpf.Program `ebpf:"to_port"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.FromPort,
+		p.FromService,
 		p.FromUplink,
 		p.ToPort,
 	)

@@ -50,18 +50,20 @@ type PassKind uint32
 
 // What became of packets that were not dropped. The numbers are those of enum pass_kind.
 const (
-	PassLocal      PassKind = iota // from a port to a port of the same node
-	PassToTunnel                   // from a port to another node
-	PassFromTunnel                 // from another node to a port
-	PassAnswered                   // turned into its own answer: ARP, echo to the router
-	PassConsumed                   // ARP about the port's own address: heard, not answered
-	PassUncounted                  // dropped, but the drop counters were full
+	PassLocal       PassKind = iota // from a port to a port of the same node
+	PassToTunnel                    // from a port to another node
+	PassFromTunnel                  // from another node to a port
+	PassAnswered                    // turned into its own answer: ARP, echo to the router
+	PassConsumed                    // ARP about the port's own address: heard, not answered
+	PassUncounted                   // dropped, but the drop counters were full
+	PassToService                   // from a port to the agent
+	PassFromService                 // from the agent to a port
 	passKinds
 )
 
 // String returns the kind as people see it.
 func (k PassKind) String() string {
-	names := [...]string{"local", "to-tunnel", "from-tunnel", "answered", "consumed", "uncounted"}
+	names := [...]string{"local", "to-tunnel", "from-tunnel", "answered", "consumed", "uncounted", "to-service", "from-service"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -86,6 +88,53 @@ func (d *Datapath) Passes() ([]PassCount, error) {
 		for _, v := range values {
 			counts[kind].Packets += v.Packets
 			counts[kind].Bytes += v.Bytes
+		}
+	}
+	return counts, nil
+}
+
+// ReceiveKind says where packets came from.
+type ReceiveKind uint32
+
+// Where packets came from. The numbers are those of enum receive_kind.
+const (
+	ReceiveFromPort    ReceiveKind = iota // from a port's device
+	ReceiveFromUplink                     // from the tunnel device
+	ReceiveFromService                    // from the agent
+	ReceiveFromHost                       // to a port's device, from the node's own stack
+	receiveKinds
+)
+
+// String returns the kind as people see it.
+func (k ReceiveKind) String() string {
+	names := [...]string{"from-port", "from-uplink", "from-service", "from-host"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("receive%d", uint32(k))
+}
+
+// ReceiveCount is how much traffic the programs were given from one side.
+type ReceiveCount struct {
+	Kind           ReceiveKind
+	Packets, Bytes uint64 // as on a real wire
+	Frames         uint64 // as the kernel counts: a super-packet is one
+}
+
+// Receives returns what the programs were given, one count for each kind in order. All of it is in Passes or in Drops,
+// once traffic has stopped: the sums of packets are equal.
+func (d *Datapath) Receives() ([]ReceiveCount, error) {
+	counts := make([]ReceiveCount, receiveKinds)
+	for kind := range receiveKinds {
+		var values []bpfReceiveValue // one for each CPU
+		if err := d.maps[bpfMapReceiveCount].Lookup(uint32(kind), &values); err != nil {
+			return nil, fmt.Errorf("read receive counters: %w", err)
+		}
+		counts[kind].Kind = kind
+		for _, v := range values {
+			counts[kind].Packets += v.Packets
+			counts[kind].Bytes += v.Bytes
+			counts[kind].Frames += v.Frames
 		}
 	}
 	return counts, nil

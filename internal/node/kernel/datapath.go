@@ -31,7 +31,7 @@ var (
 // Config is what a node's packet path needs to know.
 type Config struct {
 	PinDir      string     // folder below /sys/fs/bpf of this node alone; the version's folder is made in it
-	Tunnel      netip.Addr // where this node's tunnel ends: IPv4, an address of the node
+	Tunnel      netip.Addr // where this node's tunnel ends: an address of the node
 	RouterMAC   [6]byte    // of the virtual router, the same on every node
 	UnderlayMTU int        // of the links between nodes
 	Log         *slog.Logger
@@ -41,10 +41,11 @@ type Config struct {
 //
 // What it makes stays in the kernel when the process ends:
 //
-//	PinDir/v1/<map>                 maps of this layout
-//	PinDir/v1/prog_<program>        programs, one of each for all ports
+//	PinDir/v2/<map>                 maps of this layout
+//	PinDir/v2/prog_<program>        programs, one of each for all ports
 //	PinDir/links/<device>-<program> where programs are attached
 //	weft-vx                         the VXLAN device, in the namespace of the process
+//	weft-svc                        the tap between packet path and agent, beside it
 type Datapath struct {
 	cfg       Config
 	maps      map[string]*ebpf.Map
@@ -52,6 +53,8 @@ type Datapath struct {
 	ports     PortTable
 	locations LocationTable
 	senders   SenderTable
+	routes    RouteTable
+	sources   SourceTable
 	base      uint64 // value of writes when Open began
 }
 
@@ -75,12 +78,12 @@ func (c *Config) check() error {
 	switch {
 	case !strings.HasPrefix(filepath.Clean(c.PinDir), bpffsRoot+"/"):
 		return fmt.Errorf("folder for pins %q: must be below %s", c.PinDir, bpffsRoot)
-	case !c.Tunnel.Unmap().Is4() || c.Tunnel.IsUnspecified():
-		return fmt.Errorf("tunnel address %v: must be an IPv4 address of this node", c.Tunnel)
+	case !c.Tunnel.IsValid() || c.Tunnel.IsUnspecified() || c.Tunnel.Zone() != "":
+		return fmt.Errorf("tunnel address %v: must be an address of this node", c.Tunnel)
 	case c.RouterMAC == [6]byte{}:
 		return errors.New("router MAC is empty")
-	case c.UnderlayMTU < minUnderlayMTU || c.UnderlayMTU > maxMTU:
-		return fmt.Errorf("underlay MTU %d: must be between %d and %d", c.UnderlayMTU, minUnderlayMTU, maxMTU)
+	case c.UnderlayMTU < minMTU+Overhead(c.Tunnel) || c.UnderlayMTU > maxMTU:
+		return fmt.Errorf("underlay MTU %d: must be between %d and %d", c.UnderlayMTU, minMTU+Overhead(c.Tunnel), maxMTU)
 	}
 	c.Tunnel = c.Tunnel.Unmap()
 	if c.Log == nil {
@@ -108,23 +111,32 @@ func (d *Datapath) open() error {
 	d.ports = PortTable{newTable(d.maps[bpfMapPortInfo], encodePort)}
 	d.locations = LocationTable{newTable(d.maps[bpfMapOvlLocations], encodeLocation)}
 	d.senders = SenderTable{newTable(d.maps[bpfMapOvlSenders], encodeSender)}
+	d.routes = RouteTable{newTable(d.maps[bpfMapRtRoutes], encodeRoute)}
+	d.sources = SourceTable{newTable(d.maps[bpfMapPortSources], encodeSource)}
 	return d.Repair()
 }
 
-// Repair compares the VXLAN device, the programs and where they are attached with what should be, and mends the
+// devices are weft's own, by index.
+type devices struct{ uplink, service int }
+
+// Repair compares weft's own devices, the programs and where they are attached with what should be, and mends the
 // difference. Nothing is written when there is none. Maps and ports are not its business.
 func (d *Datapath) Repair() error {
 	if err := ensureMultipathHash(); err != nil {
 		return err
 	}
-	uplink, err := ensureUplink(d.cfg.UnderlayMTU - vxlanOverhead)
-	if err != nil {
+	var dev devices
+	var err error
+	if dev.uplink, err = ensureUplink(d.cfg.UnderlayMTU - Overhead(d.cfg.Tunnel)); err != nil {
 		return err
 	}
-	if err := d.ensurePrograms(uplink); err != nil {
+	if dev.service, err = ensureService(); err != nil {
 		return err
 	}
-	return d.ensureLinks(uplink)
+	if err := d.ensurePrograms(dev); err != nil {
+		return err
+	}
+	return d.ensureLinks(dev)
 }
 
 // Ports are the local ports, by the index of their device.
@@ -135,6 +147,12 @@ func (d *Datapath) Locations() *LocationTable { return &d.locations }
 
 // Senders are the nodes that may send packets of each VPC.
 func (d *Datapath) Senders() *SenderTable { return &d.senders }
+
+// Routes are the route tables of the VPCs.
+func (d *Datapath) Routes() *RouteTable { return &d.routes }
+
+// Sources are what local ports may send from beside their own addresses.
+func (d *Datapath) Sources() *SourceTable { return &d.sources }
 
 // Writes returns how many changes this process has made in the kernel since Open began: map entries, pins, programs
 // attached, devices, addresses, routes.
@@ -152,10 +170,10 @@ func (d *Datapath) Close() error {
 	return errors.Join(errs...)
 }
 
-// Cleanup takes the packet path of a node out of the kernel: links, programs, maps and the VXLAN device of the
+// Cleanup takes the packet path of a node out of the kernel: links, programs, maps and weft's own devices in the
 // process's namespace. Ports' own devices are left. What is not there is fine.
 func Cleanup(pinDir string) error {
-	if err := DeleteLink(uplinkName); err != nil {
+	if err := errors.Join(DeleteLink(uplinkName), DeleteLink(serviceName)); err != nil {
 		return err
 	}
 	// A link whose last pin goes is detached. Links first: no program outlives its maps' names.

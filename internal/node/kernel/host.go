@@ -62,7 +62,7 @@ func ensureBPFFS() error {
 // ensureMultipathHash lets the underlay's routes spread flows by ports, so that the tunnel's source port, which comes
 // from the inner flow, chooses the path.
 func ensureMultipathHash() error {
-	return ensureSysctl("net/ipv4/fib_multipath_hash_policy", "1")
+	return errors.Join(ensureSysctl("net/ipv4/fib_multipath_hash_policy", "1"), ensureSysctl("net/ipv6/fib_multipath_hash_policy", "1"))
 }
 
 // ensureSysctl writes a setting of the caller's namespace where it differs. One that this kernel lacks is fine.

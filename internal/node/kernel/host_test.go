@@ -113,9 +113,14 @@ func TestVersionIsThatOfTheHeader(t *testing.T) {
 func TestLayouts(t *testing.T) {
 	for name, l := range map[string]struct{ got, want uintptr }{
 		"port_key":       {unsafe.Sizeof(bpfPortKey{}), 4},
-		"port_value":     {unsafe.Sizeof(bpfPortValue{}), 88},
-		"port_mac":       {unsafe.Offsetof(bpfPortValue{}.Mac), 80},
-		"icmp_bucket":    {unsafe.Sizeof(bpfIcmpBucket{}), 8},
+		"port_value":     {unsafe.Sizeof(bpfPortValue{}), 96},
+		"port_mac":       {unsafe.Offsetof(bpfPortValue{}.Mac), 88},
+		"rate_key":       {unsafe.Sizeof(bpfRateKey{}), 8},
+		"rate_value":     {unsafe.Sizeof(bpfRateValue{}), 8},
+		"receive_value":  {unsafe.Sizeof(bpfReceiveValue{}), 24},
+		"route_key":      {unsafe.Sizeof(bpfRouteKey{}), 32},
+		"source_key":     {unsafe.Sizeof(bpfSourceKey{}), 28},
+		"source_value":   {unsafe.Sizeof(bpfSourceValue{}), 4},
 		"location_key":   {unsafe.Sizeof(bpfLocationKey{}), 20},
 		"location_value": {unsafe.Sizeof(bpfLocationValue{}), 36},
 		"location_mac":   {unsafe.Offsetof(bpfLocationValue{}.Mac), 28},

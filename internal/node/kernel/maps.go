@@ -13,7 +13,7 @@ import (
 )
 
 // abiVersion is ABI_VERSION of bpf/abi/version.h.
-const abiVersion = 1
+const abiVersion = 2
 
 // mapSizes is how many entries each map can hold. Hashes take memory only as they fill, but for 16 bytes of index for
 // each entry that they could hold.
@@ -22,7 +22,9 @@ var mapSizes = map[string]uint32{
 	bpfMapOvlLocations: 256 << 10,
 	bpfMapOvlSenders:   64 << 10,
 	bpfMapDropCount:    16 << 10,
-	bpfMapIcmpBuckets:  4 << 10,
+	bpfMapRateBuckets:  8 << 10,
+	bpfMapRtRoutes:     64 << 10,
+	bpfMapPortSources:  32 << 10,
 }
 
 // LoadSpec returns programs and maps as they were compiled, with the sizes of maps set and no configuration.
@@ -39,7 +41,10 @@ func LoadSpec() (*ebpf.CollectionSpec, error) {
 
 // pinnedMaps are the maps of the ABI: all but the ones that hold a program's own constants.
 func pinnedMaps() []string {
-	return []string{bpfMapAbiInfo, bpfMapDropCount, bpfMapIcmpBuckets, bpfMapOvlLocations, bpfMapOvlSenders, bpfMapPassCount, bpfMapPortInfo}
+	return []string{
+		bpfMapAbiInfo, bpfMapDropCount, bpfMapOvlLocations, bpfMapOvlSenders, bpfMapPassCount, bpfMapPortInfo,
+		bpfMapPortSources, bpfMapRateBuckets, bpfMapReceiveCount, bpfMapRtRoutes,
+	}
 }
 
 // openMaps finds the pinned maps or makes them. One of another layout is an error: it is never deleted here.

@@ -17,16 +17,18 @@ import (
 )
 
 // programNames are the programs of a node.
-func programNames() []string { return []string{bpfProgFromPort, bpfProgToPort, bpfProgFromUplink} }
+func programNames() []string {
+	return []string{bpfProgFromPort, bpfProgToPort, bpfProgFromUplink, bpfProgFromService}
+}
 
 // ensurePrograms loads the programs, unless the pinned ones are the same: same instructions, same configuration, on
 // the same maps.
-func (d *Datapath) ensurePrograms(uplink int) error {
+func (d *Datapath) ensurePrograms(dev devices) error {
 	spec, err := LoadSpec()
 	if err != nil {
 		return err
 	}
-	if err := d.configure(spec, uplink); err != nil {
+	if err := d.configure(spec, dev); err != nil {
 		return err
 	}
 	loaded, err := d.loadPrograms(spec)
@@ -70,11 +72,17 @@ func (d *Datapath) loadPrograms(spec *ebpf.CollectionSpec) (map[string]*ebpf.Pro
 	return loaded, nil
 }
 
-func (d *Datapath) configure(spec *ebpf.CollectionSpec, uplink int) error {
+func (d *Datapath) configure(spec *ebpf.CollectionSpec, dev devices) error {
+	var ipv6 uint8
+	if d.cfg.Tunnel.Is6() {
+		ipv6 = 1
+	}
 	for name, value := range map[string]any{
-		"config_tunnel":     rawAddr(d.cfg.Tunnel),
-		"config_uplink":     uint32(uplink),
-		"config_router_mac": d.cfg.RouterMAC,
+		"config_tunnel":      rawAddr(d.cfg.Tunnel),
+		"config_tunnel_ipv6": ipv6,
+		"config_uplink":      uint32(dev.uplink),
+		"config_service":     uint32(dev.service),
+		"config_router_mac":  d.cfg.RouterMAC,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)

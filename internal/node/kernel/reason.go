@@ -43,6 +43,10 @@ const (
 	DropRAGuard           DropReason = 31
 	DropRouterSolicit     DropReason = 32
 	DropLinkLocal         DropReason = 33
+	DropIPOptions         DropReason = 34
+	DropPuntRate          DropReason = 35
+	DropDHCPServer        DropReason = 36
+	DropBlackhole         DropReason = 37
 )
 
 // dropTexts is the word and the sentence for each reason.
@@ -79,8 +83,12 @@ var dropTexts = [...]struct{ word, meaning string }{
 	DropNDMalformed:       {"nd-malformed", "Neighbor Discovery that cannot be: hop limit, length, option or fragment"},
 	DropNDUnknown:         {"nd-unknown", "Neighbor Discovery asks for an address that nobody has"},
 	DropRAGuard:           {"ra-guard", "router advertisement or redirect from a port"},
-	DropRouterSolicit:     {"router-solicit", "asks for a router advertisement, which nobody serves"},
+	DropRouterSolicit:     {"router-solicit", "asks somebody else than the router for an advertisement"},
 	DropLinkLocal:         {"link-local", "between a link-local address and another than the router"},
+	DropIPOptions:         {"ip-options", "IPv4 options that choose the way: source routes"},
+	DropPuntRate:          {"punt-rate", "more to the agent than a port may send it"},
+	DropDHCPServer:        {"dhcp-server", "a port answers as if it were a DHCP server"},
+	DropBlackhole:         {"blackhole", "a route of the VPC says so"},
 }
 
 // DropReasons returns every reason, in order of number.

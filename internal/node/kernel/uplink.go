@@ -5,19 +5,27 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 )
 
 const (
-	uplinkName    = "weft-vx"
-	vxlanPort     = 4789
-	vxlanOverhead = 50 // outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
+	uplinkName = "weft-vx"
+	vxlanPort  = 4789
 
-	minMTU         = 1280 // what IPv6 asks of every link
-	minUnderlayMTU = minMTU + vxlanOverhead
-	maxMTU         = 65535
+	minMTU = 1280 // what IPv6 asks of every link
+	maxMTU = 65535
 )
+
+// Overhead is what the tunnel adds to a packet, in bytes of layer 3: UDP 8, VXLAN 8, inner Ethernet 14, and the outer IP
+// header, 20 for IPv4 and 40 for IPv6.
+func Overhead(tunnel netip.Addr) int {
+	if tunnel.Unmap().Is4() {
+		return 50
+	}
+	return 70
+}
 
 // ensureUplink makes the VXLAN device as it should be and returns its index. One device serves all VNIs: each packet
 // brings its own tunnel data. Group policy is on from the first day, because it cannot be turned on later.
