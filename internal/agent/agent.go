@@ -22,6 +22,7 @@ import (
 	"weft/internal/node/overlay"
 	"weft/internal/node/port"
 	"weft/internal/node/reconcile"
+	"weft/internal/node/routing"
 	"weft/internal/southbound"
 )
 
@@ -52,6 +53,7 @@ type Agent struct {
 	path    *kernel.Datapath
 	ports   *port.Ports
 	overlay *overlay.Overlay
+	routing *routing.Routing
 	prober  prober
 	calls   chan func()
 	ended   chan struct{} // closed when calls are served no more
@@ -113,6 +115,7 @@ func newAgent(cfg Config) (*Agent, error) {
 	a.overlay = overlay.New(overlay.Config{
 		Node: cfg.Node, RouterMAC: routerMAC, Locations: path.Locations(), Senders: path.Senders(),
 	})
+	a.routing = routing.New(routing.Config{Node: cfg.Node, Routes: path.Routes(), Sources: path.Sources()})
 	a.prober = newProber(a)
 	a.client, err = dial(cfg, a)
 	if err != nil {
@@ -186,6 +189,7 @@ func (a *Agent) rescan() {
 	if a.isSynced() {
 		a.ports.Rescan()
 		a.overlay.Rescan()
+		a.routing.Rescan()
 		a.settle()
 	}
 }
@@ -252,16 +256,19 @@ func (a *Agent) take(step southbound.Step) {
 		clear(a.rows)
 		a.ports.Reset()
 		a.overlay.Reset()
+		a.routing.Reset()
 	}
 	for _, k := range step.Deletes {
 		delete(a.rows, k)
 		a.ports.Delete(k)
 		a.overlay.Delete(k)
+		a.routing.Delete(k)
 	}
 	for _, r := range step.Upserts {
 		a.rows[r.Key()] = r
 		a.ports.Update(r)
 		a.overlay.Update(r)
+		a.routing.Update(r)
 	}
 }
 
@@ -270,9 +277,10 @@ func (a *Agent) apply() []southbound.Failure {
 	locals, failures := a.ports.Apply()
 	for _, l := range locals {
 		a.overlay.SetDevice(l.VNI, l.Addr, overlay.Device{IfIndex: l.IfIndex, Kind: l.Kind}, l.Present)
+		a.routing.SetDevice(l.VNI, l.Addr, l.IfIndex, l.Kind, l.Present)
 	}
-	if err := a.overlay.Apply(); err != nil {
-		a.cfg.Log.Error("write locations", "err", err)
+	if err := errors.Join(a.overlay.Apply(), a.routing.Apply()); err != nil {
+		a.cfg.Log.Error("write locations and routes", "err", err)
 		failures = append(failures, overlayFailures(err)...)
 	}
 	a.mu.Lock()
@@ -288,6 +296,9 @@ func overlayFailures(err error) []southbound.Failure {
 	var out []southbound.Failure
 	for k, e := range reconcile.Failed[kernel.LocationKey](err) {
 		out = append(out, southbound.Failure{VNI: k.VNI, Key: fmt.Sprintf("location/%d/%s", k.VNI, k.Addr), Message: e.Error()})
+	}
+	for k, e := range reconcile.Failed[kernel.RouteKey](err) {
+		out = append(out, southbound.Failure{VNI: k.VNI, Key: fmt.Sprintf("route/%d/%d/%s", k.VNI, k.Table, k.Prefix), Message: e.Error()})
 	}
 	for k, e := range reconcile.Failed[kernel.SenderKey](err) {
 		out = append(out, southbound.Failure{VNI: k.VNI, Key: fmt.Sprintf("sender/%d/%s", k.VNI, k.Addr), Message: e.Error()})

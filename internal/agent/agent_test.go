@@ -12,6 +12,7 @@ import (
 	"weft/internal/node/kernel"
 	"weft/internal/node/overlay"
 	"weft/internal/node/port"
+	"weft/internal/node/routing"
 )
 
 // fakeDevices is a kernel that counts what is taken from it.
@@ -53,18 +54,22 @@ func TestNothingIsSettledBeforeTheFirstStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	routes := &fakeTable[kernel.RouteKey, kernel.Location]{have: map[kernel.RouteKey]kernel.Location{{VNI: 4096}: {}}}
+	sources := &fakeTable[kernel.SourceKey, kernel.Source]{have: map[kernel.SourceKey]kernel.Source{{IfIndex: 3}: {}}}
 	a := &Agent{
 		cfg: Config{Log: slog.New(slog.DiscardHandler)}, ports: ports, changed: make(chan struct{}),
 		overlay: overlay.New(overlay.Config{Node: "h1", Locations: locations, Senders: senders}),
+		routing: routing.New(routing.Config{Node: "h1", Routes: routes, Sources: sources}),
 	}
+	writes := func() int { return locations.writes + senders.writes + routes.writes + sources.writes }
 	a.settle()
-	if _, ok := ports.State(port.ID{Tenant: "red", Port: "web-1"}); !ok || dev.taken+locations.writes+senders.writes != 0 {
-		t.Errorf("before the first step: attachment kept %t, %d devices taken, %d and %d writes; want it kept and none",
-			ok, dev.taken, locations.writes, senders.writes)
+	if _, ok := ports.State(port.ID{Tenant: "red", Port: "web-1"}); !ok || dev.taken+writes() != 0 {
+		t.Errorf("before the first step: attachment kept %t, %d devices taken, %d writes; want it kept and none",
+			ok, dev.taken, writes())
 	}
 	a.synced = true
 	a.settle()
-	if _, ok := ports.State(port.ID{Tenant: "red", Port: "web-1"}); ok || dev.taken == 0 || locations.writes != 1 || senders.writes != 1 {
+	if _, ok := ports.State(port.ID{Tenant: "red", Port: "web-1"}); ok || dev.taken == 0 || writes() != 4 {
 		t.Error("after a step without rows the attachment and its entries are still there")
 	}
 }

@@ -30,7 +30,8 @@ func TestOldKernelIsRefusedWithASentence(t *testing.T) {
 func TestConfigurationIsChecked(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"no-pins":   func(c *Config) { c.PinDir = "" },
-		"ipv6":      func(c *Config) { c.Tunnel = netip.IPv6Loopback() },
+		"no-tunnel": func(c *Config) { c.Tunnel = netip.Addr{} },
+		"zone":      func(c *Config) { c.Tunnel = netip.MustParseAddr("fe80::1%eth0") },
 		"no-mac":    func(c *Config) { c.RouterMAC = [6]byte{} },
 		"small-mtu": func(c *Config) { c.UnderlayMTU = 1300 },
 	} {

@@ -42,6 +42,7 @@ type network struct {
 	subnets   map[southbound.Key]southbound.Subnet
 	peers     map[uint16]southbound.Peer
 	locations map[southbound.Key]southbound.Location
+	hops      map[southbound.Key]southbound.MAC // of local ports that others' packets may be routed through
 }
 
 // New returns an overlay that wants nothing.
@@ -62,6 +63,7 @@ func (o *Overlay) net(vni uint32) *network {
 			subnets:   make(map[southbound.Key]southbound.Subnet),
 			peers:     make(map[uint16]southbound.Peer),
 			locations: make(map[southbound.Key]southbound.Location),
+			hops:      make(map[southbound.Key]southbound.MAC),
 		}
 		o.nets[vni] = n
 	}
@@ -100,10 +102,21 @@ func (o *Overlay) Update(row southbound.Row) {
 				o.location(n, l)
 			}
 		}
+	case southbound.Port:
+		n := o.net(r.VNI)
+		old := n.hops[r.Key()]
+		delete(n.hops, r.Key())
+		if len(r.Sources) > 0 {
+			n.hops[r.Key()] = r.MAC
+		}
+		o.nextHop(n, r.VNI, old)
+		o.nextHop(n, r.VNI, r.MAC)
 	case southbound.Location:
 		n := o.net(r.VNI)
+		old := n.locations[r.Key()]
 		n.locations[r.Key()] = r
 		o.location(n, r)
+		o.nextHop(n, r.VNI, old.MAC)
 	}
 }
 
@@ -132,11 +145,17 @@ func (o *Overlay) Delete(key southbound.Key) {
 				o.location(n, l)
 			}
 		}
+	case southbound.TablePort:
+		old := n.hops[key]
+		delete(n.hops, key)
+		o.nextHop(n, key.VNI, old)
 	case southbound.TableLocation:
+		old := n.locations[key]
 		delete(n.locations, key)
 		o.locations.Delete(kernel.LocationKey{VNI: key.VNI, Addr: key.Prefix.Addr()})
+		o.nextHop(n, key.VNI, old.MAC)
 	}
-	if len(n.subnets)+len(n.peers)+len(n.locations) == 0 && n.tenant == 0 {
+	if len(n.subnets)+len(n.peers)+len(n.locations)+len(n.hops) == 0 && n.tenant == 0 {
 		delete(o.nets, key.VNI)
 	}
 }
@@ -199,10 +218,20 @@ func (o *Overlay) removeRouter(vni uint32, s southbound.Subnet) {
 	}
 }
 
-// location decides what the packet path knows of an address: a device here, a tunnel to another node, or nothing.
+// location decides what the packet path knows of an address.
 func (o *Overlay) location(n *network, l southbound.Location) {
 	key := kernel.LocationKey{VNI: l.VNI, Addr: l.Address}
-	v := kernel.Location{Subnet: l.Subnet, Node: l.Node, MAC: l.MAC}
+	if v, ok := o.place(n, l); ok {
+		o.locations.Update(key, v)
+	} else {
+		o.locations.Delete(key)
+	}
+	o.nextHop(n, l.VNI, l.MAC)
+}
+
+// place is where an address lives: at a device here, behind a tunnel to another node, or nowhere.
+func (o *Overlay) place(n *network, l southbound.Location) (v kernel.Location, ok bool) {
+	v = kernel.Location{Subnet: l.Subnet, Node: l.Node, MAC: l.MAC}
 	peer, known := n.peers[l.Node]
 	device, local := o.devices[l.Key()]
 	switch {
@@ -211,8 +240,33 @@ func (o *Overlay) location(n *network, l southbound.Location) {
 	case known && peer.Name != o.cfg.Node:
 		v.Kind, v.Tunnel = kernel.LocationRemote, peer.Address
 	default:
-		o.locations.Delete(key)
+		return kernel.Location{}, false
+	}
+	return v, true
+}
+
+// nextHop decides whether what other nodes route through a port here finds it: by the link-local address of its MAC
+// (EUI-64), as the packet's own destination is somebody else's. Only ports that may send from other addresses are found.
+func (o *Overlay) nextHop(n *network, vni uint32, mac southbound.MAC) {
+	if mac == (southbound.MAC{}) {
 		return
 	}
-	o.locations.Update(key, v)
+	key := kernel.LocationKey{VNI: vni, Addr: linkLocal(mac)}
+	for _, hop := range n.hops {
+		if hop != mac {
+			continue
+		}
+		for _, l := range n.locations {
+			if v, ok := o.place(n, l); ok && l.MAC == mac && v.Kind != kernel.LocationRemote {
+				o.locations.Update(key, v)
+				return
+			}
+		}
+	}
+	o.locations.Delete(key)
+}
+
+// linkLocal is the link-local address of a MAC (RFC 4291, appendix A).
+func linkLocal(m southbound.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }

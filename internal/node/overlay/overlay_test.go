@@ -225,3 +225,44 @@ func TestAnyOrderEndsAtTheSame(t *testing.T) {
 		}
 	}
 }
+
+// What others route through a port here is found by the port's MAC, as long as the port may send from other addresses.
+func TestNextHopIsFoundByItsMAC(t *testing.T) {
+	b := newBench()
+	for _, r := range rows(7) {
+		b.o.Update(r)
+	}
+	hop := southbound.Port{VNI: 7, Tenant: "red", Name: "fw", MAC: southbound.MAC{2, 4}, Sources: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}
+	key := kernel.LocationKey{VNI: 7, Addr: netip.MustParseAddr("fe80::4:ff:fe00:0")}
+	b.o.Update(hop)
+	b.apply(t)
+	if _, ok := b.locations.have[key]; ok {
+		t.Error("a next hop without a device")
+	}
+	b.o.SetDevice(7, here, Device{IfIndex: 19, Kind: kernel.LocationPeer}, true)
+	b.apply(t)
+	if l := b.locations.have[key]; l.IfIndex != 19 || l.Kind != kernel.LocationPeer || l.MAC != hop.MAC {
+		t.Errorf("next hop %v; all: %v", l, b.locations.have)
+	}
+	for name, gone := range map[string]func(){
+		"sources":  func() { plain := hop; plain.Sources = nil; b.o.Update(plain) },
+		"port":     func() { b.o.Delete(hop.Key()) },
+		"device":   func() { b.o.SetDevice(7, here, Device{}, false) },
+		"location": func() { b.o.Delete(southbound.Location{VNI: 7, Address: here}.Key()) },
+	} {
+		gone()
+		b.apply(t)
+		if _, ok := b.locations.have[key]; ok {
+			t.Errorf("%s gone, and the next hop is still found", name)
+		}
+		for _, r := range rows(7) {
+			b.o.Update(r)
+		}
+		b.o.Update(hop)
+		b.o.SetDevice(7, here, Device{IfIndex: 19, Kind: kernel.LocationPeer}, true)
+		b.apply(t)
+		if _, ok := b.locations.have[key]; !ok {
+			t.Errorf("%s back, and the next hop is not found", name)
+		}
+	}
+}

@@ -410,7 +410,10 @@ func locate(r southbound.Port, ifindex uint32, present bool) []Local {
 
 // entry is what the packet path needs to know of a port.
 func entry(r southbound.Port, mtu int) kernel.Port {
-	e := kernel.Port{VNI: r.VNI, Tenant: r.TenantNumber, Subnet: r.Subnet, MTU: uint32(mtu), MAC: r.MAC}
+	e := kernel.Port{
+		VNI: r.VNI, Tenant: r.TenantNumber, Subnet: r.Subnet, MTU: uint32(mtu), MAC: r.MAC,
+		Table: r.Table, Sources: len(r.Sources) > 0,
+	}
 	for _, i := range r.Interfaces {
 		if i.Address.Is4() {
 			e.Addr4, e.Router4 = i.Address, i.Gateway
