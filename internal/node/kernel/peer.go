@@ -81,7 +81,11 @@ func (p *peer) addAddress(prefix netip.Prefix) error {
 		}
 	}
 	writes.Add(1)
-	if err := p.AddrReplace(p.link, &netlink.Addr{IPNet: ipNet}); err != nil {
+	flags := 0
+	if prefix.Addr().Is6() {
+		flags = unix.IFA_F_NODAD // nobody else can have it, and a second of probing would be lost
+	}
+	if err := p.AddrReplace(p.link, &netlink.Addr{IPNet: ipNet, Flags: flags}); err != nil {
 		return fmt.Errorf("add address %s to %s: %w", prefix, p.name, err)
 	}
 	return nil
