@@ -87,14 +87,22 @@ type Drop struct {
 	Meaning string `json:"meaning,omitempty" doc:"The reason in a sentence."`
 }
 
-// AttachRequest asks an agent, on its local socket, to attach a port.
+// AttachRequest asks an agent, on its local socket, to attach a port, in one way: to a namespace (NetNS), a tap (Tap), a pair of
+// devices (Veth), or a device that is there (Device alone).
 type AttachRequest struct {
 	Tenant string `json:"tenant"`
 	Port   string `json:"port"`
-	NetNS  string `json:"netns" doc:"Path of a network namespace, or its name below /run/netns."`
-	Device string `json:"device,omitempty" doc:"Name of the interface inside the namespace. Default eth0."`
-	Move   bool   `json:"move,omitempty" doc:"Take the port although another node has it."`
-	Static bool   `json:"static,omitempty" doc:"Give the interface its address, MTU and default route."`
+	NetNS  string `json:"netns,omitempty" doc:"Path of a network namespace, or its name below /run/netns; the agent makes an interface in it."`
+	Device string `json:"device,omitempty" doc:"With netns: name of the interface inside it, default eth0. Alone: a device of the node's namespace that is there."`
+	Tap    string `json:"tap,omitempty" doc:"A tap of the node's namespace, made if it is not there."`
+	Veth   string `json:"veth,omitempty" doc:"Name of the workload's end of a pair of devices, made in the node's namespace and left down, to be taken anywhere."`
+
+	MultiQueue bool    `json:"multiQueue,omitempty" doc:"Tap: for several queues; whoever opens it must then ask for that."`
+	Owner      *uint32 `json:"owner,omitempty" doc:"Tap: number of the user who may open it beside root."`
+	Force      bool    `json:"force,omitempty" doc:"Tap, device: take it although the node has addresses or devices on it."`
+
+	Move   bool `json:"move,omitempty" doc:"Take the port although another node has it."`
+	Static bool `json:"static,omitempty" doc:"Netns: give the interface its address, MTU and default route."`
 }
 
 // DetachRequest asks an agent, on its local socket, to detach a port.
@@ -107,11 +115,14 @@ type DetachRequest struct {
 type Attachment struct {
 	Tenant     string   `json:"tenant"`
 	Port       string   `json:"port"`
-	NetNS      string   `json:"netns"`
-	Device     string   `json:"device" doc:"Interface inside the namespace."`
-	HostDevice string   `json:"hostDevice" doc:"The other end, in the node's namespace."`
+	Way        string   `json:"way" doc:"How it is attached." enum:"netns,veth,tap,device"`
+	NetNS      string   `json:"netns,omitempty" doc:"Namespace of the workload."`
+	Device     string   `json:"device" doc:"The workload's end of a pair as it was made, or the tap or device."`
+	HostDevice string   `json:"hostDevice" doc:"The device in the node's namespace at which packets are checked."`
+	Made       bool     `json:"made,omitempty" doc:"Tap: the agent made it, and removes it."`
 	Binding    string   `json:"binding"`
 	Addresses  []string `json:"addresses,omitempty"`
+	MAC        string   `json:"mac,omitempty" doc:"What the workload's interface must have."`
 	MTU        int      `json:"mtu,omitempty"`
 	Ready      bool     `json:"ready" doc:"The packet path has the port."`
 	Error      string   `json:"error,omitempty"`

@@ -106,7 +106,7 @@ func newAgent(cfg Config) (*Agent, error) {
 		rows: make(map[southbound.Key]southbound.Row), changed: make(chan struct{}),
 	}
 	a.ports, err = port.New(port.Config{
-		StateFile: filepath.Join(cfg.StateDir, "attachments.json"), MTU: overlayMTU(cfg),
+		StateFile: filepath.Join(cfg.StateDir, "attachments.json"), MTU: overlayMTU(cfg), Tunnel: cfg.Address,
 		Kernel: devices{path}, Table: path.Ports(), Log: cfg.Log,
 	})
 	if err != nil {
@@ -152,6 +152,11 @@ func (a *Agent) run(ctx context.Context) error {
 		return err
 	}
 	wg.Go(func() { a.client.Run(ctx) })
+	wg.Go(func() {
+		kernel.WatchLinks(ctx, a.cfg.Log, func(e kernel.LinkEvent) {
+			_ = a.do(ctx, func() { a.linkChanged(e) }) // fails only while the agent stops
+		})
+	})
 	scan, retry := time.NewTimer(scanAfter()), time.NewTicker(retryEvery)
 	defer scan.Stop()
 	defer retry.Stop()
@@ -190,6 +195,18 @@ func (a *Agent) rescan() {
 		a.ports.Rescan()
 		a.overlay.Rescan()
 		a.routing.Rescan()
+		a.settle()
+	}
+}
+
+// linkChanged looks at once at the ports whose devices came, went or changed, and makes a device of the packet path anew.
+func (a *Agent) linkChanged(e kernel.LinkEvent) {
+	if e.Gone && kernel.OwnDevice(e.Name) {
+		if err := a.path.Repair(); err != nil {
+			a.cfg.Log.Error("make the tunnel device anew", "device", e.Name, "err", err)
+		}
+	}
+	if a.ports.LinkChanged(e) {
 		a.settle()
 	}
 }

@@ -177,7 +177,8 @@ func (a *Agent) dumpAttachments(ctx context.Context) ([]string, error) {
 	var out []string
 	err := a.do(ctx, func() {
 		for _, s := range a.ports.States() {
-			out = append(out, fmt.Sprintf("%s device=%s netns=%s peer=%s binding=%s ready=%v", s.ID, s.HostDevice, s.NetNS, s.Device, s.Binding, s.Ready))
+			out = append(out, fmt.Sprintf("%s way=%s device=%s netns=%s peer=%s binding=%s ready=%v",
+				s.ID, s.Way, s.HostDevice(), s.NetNS, peerOf(s), s.Binding, s.Ready))
 		}
 	})
 	return out, err
@@ -209,6 +210,13 @@ func (devices) Links(prefix string) ([]kernel.Link, error)      { return kernel.
 func (devices) CreateVeth(v kernel.Veth) (int, error)           { return kernel.CreateVeth(v) }
 func (devices) DeleteLink(name string) error                    { return kernel.DeleteLink(name) }
 
+func (devices) CreateTap(t kernel.Tap) (int, error)  { return kernel.CreateTap(t) }
+func (devices) CheckDevice(c kernel.Candidate) error { return kernel.CheckDevice(c) }
+
 func (devices) ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error {
 	return kernel.ConfigurePeer(netNS, name, addresses, gateways, mtu)
 }
+
+func (devices) InspectDevice(name string) (kernel.Before, error) { return kernel.InspectDevice(name) }
+
+func (devices) ReturnDevice(name string, b kernel.Before) error { return kernel.ReturnDevice(name, b) }

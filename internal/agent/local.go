@@ -12,11 +12,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/node/kernel"
 	"weft/internal/node/port"
 	"weft/internal/southbound"
 )
@@ -95,8 +95,16 @@ func reply(w http.ResponseWriter, out any, err error) {
 func toAPIError(err error) *v1.Error {
 	var e *v1.Error
 	var refused *southbound.RefusedError
+	var device *kernel.RefusedError
 	switch {
 	case errors.As(err, &e):
+	case errors.As(err, &device):
+		e = &v1.Error{Status: http.StatusConflict, Code: v1.CodeConflict, Field: "device", Message: err.Error(), Fix: device.Fix}
+	case errors.Is(err, kernel.ErrNoDevice):
+		e = &v1.Error{
+			Status: http.StatusNotFound, Code: v1.CodeNotFound, Field: "device", Message: err.Error(),
+			Fix: "'ip link' lists the node's devices; a tap is made by --tap, a pair of devices by --veth",
+		}
 	case errors.As(err, &refused):
 		e = &v1.Error{}
 		if json.Unmarshal(refused.JSON, e) != nil {
@@ -112,19 +120,19 @@ func toAPIError(err error) *v1.Error {
 }
 
 // attach claims a port for this node and returns when the packet path has it. It can be repeated: a port that is attached
-// already gets a new device in the namespace named now.
+// already gets a new pair in the namespace named now, or keeps the tap or device.
 func (a *Agent) attach(ctx context.Context, r v1.AttachRequest) (v1.Attachment, error) {
-	netns, err := checkAttach(&r)
+	wanted, err := toWanted(r)
 	if err != nil {
 		return v1.Attachment{}, err
 	}
-	id := port.ID{Tenant: r.Tenant, Port: r.Port}
+	id := wanted.ID
 	ctx, cancel := context.WithTimeout(ctx, attachWithin)
 	defer cancel()
 	var bound, existed bool
 	if derr := a.do(ctx, func() {
 		_, existed = a.ports.State(id)
-		bound, err = a.ports.Attach(port.Attachment{ID: id, NetNS: netns, Device: r.Device, Static: r.Static})
+		bound, err = a.ports.Attach(wanted)
 	}); errors.Join(derr, err) != nil {
 		return v1.Attachment{}, errors.Join(derr, err)
 	}
@@ -146,30 +154,6 @@ func (a *Agent) attach(ctx context.Context, r v1.AttachRequest) (v1.Attachment, 
 		}
 	}
 	return att, err
-}
-
-// checkAttach fills defaults and refuses what can be seen to be wrong. It returns the path of the namespace.
-func checkAttach(r *v1.AttachRequest) (netns string, err error) {
-	if r.Tenant == "" || r.Port == "" {
-		return "", &v1.Error{Status: 400, Code: v1.CodeRequired, Field: "port", Message: "no port is named", Fix: "name it as TENANT/PORT, for example red/web-1"}
-	}
-	if r.Device == "" {
-		r.Device = "eth0"
-	}
-	if len(r.Device) > 15 || strings.ContainsAny(r.Device, "/ \t\n") {
-		return "", &v1.Error{Status: 400, Code: v1.CodeInvalid, Field: "device", Message: fmt.Sprintf("%q cannot be the name of an interface", r.Device), Fix: "use at most 15 characters without '/' and spaces, for example eth0"}
-	}
-	netns = r.NetNS
-	if netns != "" && !strings.Contains(netns, "/") {
-		netns = filepath.Join("/run/netns", netns)
-	}
-	if netns == "" {
-		return "", &v1.Error{Status: 400, Code: v1.CodeRequired, Field: "netns", Message: "no network namespace is named", Fix: "make one with 'ip netns add NAME' and name it with --netns NAME"}
-	}
-	if _, err := os.Stat(netns); err != nil {
-		return "", &v1.Error{Status: 404, Code: v1.CodeNotFound, Field: "netns", Message: fmt.Sprintf("there is no network namespace %s: %v", netns, err), Fix: "'ip netns list' shows those that have a name; 'ip netns add NAME' makes one"}
-	}
-	return netns, nil
 }
 
 // claim asks the server for the port and notes the binding.
@@ -266,8 +250,11 @@ func (a *Agent) status(ctx context.Context) (v1.AgentStatus, error) {
 
 func toAttachment(s port.State) v1.Attachment {
 	out := v1.Attachment{
-		Tenant: s.ID.Tenant, Port: s.ID.Port, NetNS: s.NetNS, Device: s.Device, HostDevice: s.HostDevice,
-		Binding: s.Binding, Addresses: s.Addresses, MTU: s.MTU, Ready: s.Ready,
+		Tenant: s.ID.Tenant, Port: s.ID.Port, Way: string(s.Way), NetNS: s.NetNS, Device: s.Device, HostDevice: s.HostDevice(),
+		Binding: s.Binding, Addresses: s.Addresses, MTU: s.MTU, Made: s.Made, Ready: s.Ready,
+	}
+	if s.MAC != (southbound.MAC{}) {
+		out.MAC = s.MAC.String()
 	}
 	if s.Err != nil {
 		out.Error = s.Err.Error()

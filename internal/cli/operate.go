@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -125,104 +124,6 @@ func newDumpCommand(env *term.Env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&node, "node", "", "name of the node")
-	return cmd
-}
-
-// agentFlags say which agent's local socket is meant.
-type agentFlags struct{ node, socket string }
-
-func (f *agentFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.node, "node", "", "in a lab: the node; default: the agent of this machine")
-	cmd.Flags().StringVar(&f.socket, "socket", "", "path of the agent's socket; default /run/weft/agent.sock")
-}
-
-// agent returns a client of the agent. The nodes of a lab share the machine, so each has a folder of its own.
-func (f *agentFlags) agent(t client.Context) (*client.Agent, error) {
-	switch {
-	case f.socket != "":
-		return client.NewAgent(f.socket), nil
-	case f.node != "" && t.Lab == "":
-		return nil, term.Usagef("--node is for labs; on a node itself leave it out, or name the agent's --socket")
-	case f.node != "":
-		return client.NewAgent(filepath.Join("/run/weft", t.Lab+"-"+f.node, "agent.sock")), nil
-	case t.Lab != "":
-		return nil, term.Usagef("the context is lab %s: name one of its nodes with --node, for example --node host-1", t.Lab)
-	}
-	return client.NewAgent("/run/weft/agent.sock"), nil
-}
-
-func newAttachCommand(env *term.Env) *cobra.Command {
-	var f agentFlags
-	var r v1.AttachRequest
-	cmd := &cobra.Command{
-		Use:   "attach TENANT/PORT --netns NAME",
-		Short: "Attach a port of this node to a network namespace",
-		Long: `Attach a port: the node's agent claims it, makes an interface in the namespace, and returns when packets can pass. It
-can be repeated; a port that another node has is refused unless --move. Run it on the node, as root.`,
-		Example: `  weft attach red/web-1 --netns web
-  weft attach red/web-1 --netns web --device net0 --move
-  weft attach red/mine --netns mine --node host-1      # in a lab`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completePorts(env),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if r.NetNS == "" {
-				return term.Usagef("name the namespace with --netns; 'ip netns list' lists them, 'ip netns add NAME' makes one")
-			}
-			t, err := env.OptionalTarget()
-			if err != nil {
-				return err
-			}
-			if r.Tenant, r.Port, err = parsePort(args[0], t.Tenant); err != nil {
-				return err
-			}
-			agent, err := f.agent(t)
-			if err != nil {
-				return err
-			}
-			a, err := agent.Attach(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(env.Out, "%s/%s attached: %s in %s has %s, MTU %d\n", a.Tenant, a.Port, a.Device, a.NetNS, strings.Join(a.Addresses, ", "), a.MTU)
-			return err
-		},
-	}
-	f.register(cmd)
-	fl := cmd.Flags()
-	fl.StringVar(&r.NetNS, "netns", "", "network namespace: a name (ip netns list) or a path")
-	fl.StringVar(&r.Device, "device", "eth0", "name of the interface in the namespace")
-	fl.BoolVar(&r.Move, "move", false, "take the port although another node has it")
-	fl.BoolVar(&r.Static, "static", true, "give the interface its address, MTU and default route")
-	return cmd
-}
-
-func newDetachCommand(env *term.Env) *cobra.Command {
-	var f agentFlags
-	cmd := &cobra.Command{
-		Use: "detach TENANT/PORT", Short: "Detach a port from this node", Args: cobra.ExactArgs(1),
-		ValidArgsFunction: completePorts(env),
-		Example:           "  weft detach red/web-1\n  weft detach red/mine --node host-1      # in a lab",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := env.OptionalTarget()
-			if err != nil {
-				return err
-			}
-			var r v1.DetachRequest
-			if r.Tenant, r.Port, err = parsePort(args[0], t.Tenant); err != nil {
-				return err
-			}
-			agent, err := f.agent(t)
-			if err != nil {
-				return err
-			}
-			if err := agent.Detach(cmd.Context(), r); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(env.Out, "%s/%s detached\n", r.Tenant, r.Port)
-			return err
-		},
-	}
-	f.register(cmd)
 	return cmd
 }
 

@@ -21,6 +21,9 @@ type Link struct {
 	MTU   int
 	Up    bool
 	Alias string
+	Tap   bool
+	// Elsewhere says that it is one end of a veth, and that the other is in another namespace.
+	Elsewhere bool
 }
 
 // FindLink returns a device by name, and whether there is one.
@@ -80,7 +83,12 @@ func whole[T any](list func() ([]T, error)) ([]T, error) {
 
 func linkOf(l netlink.Link) Link {
 	a := l.Attrs()
-	return Link{Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Alias: a.Alias}
+	tap, ok := l.(*netlink.Tuntap)
+	return Link{
+		Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Alias: a.Alias,
+		Tap:       ok && tap.Mode == netlink.TUNTAP_MODE_TAP,
+		Elsewhere: l.Type() == "veth" && a.NetNsID != -1,
+	}
 }
 
 func linkByName(name string) (netlink.Link, error) {

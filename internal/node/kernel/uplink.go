@@ -89,5 +89,7 @@ func createUplink(mtu int) (*netlink.Vxlan, error) {
 
 // quiet keeps the node's own stack from speaking IPv6 on a device that carries tenants' packets.
 func quiet(device string) error {
-	return ensureSysctl("net/ipv6/conf/"+device+"/disable_ipv6", "1")
+	return ensureSysctl(ipv6Switch(device), "1")
 }
+
+func ipv6Switch(device string) string { return "net/ipv6/conf/" + device + "/disable_ipv6" }

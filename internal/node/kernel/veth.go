@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -13,11 +14,11 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Veth is a pair of devices that joins a workload's namespace to the node's.
+// Veth is a pair of devices that joins a workload to the node.
 type Veth struct {
 	HostName string  // the node's end
-	NetNS    string  // of the workload: a path, or a name below /run/netns
-	PeerName string  // the workload's end
+	NetNS    string  // of the workload: a path, or a name below /run/netns; "": made in the node's own, to be taken anywhere
+	PeerName string  // the workload's end, as it is made
 	MAC      [6]byte // of the workload's end
 	MTU      int     // of the workload's end
 	Alias    string  // of the node's end, for people: "weft <tenant>/<port>"
@@ -28,8 +29,12 @@ type Veth struct {
 const hostMTU = maxMTU
 
 // CreateVeth makes the pair, or mends the one that is there, and returns the index of the node's end. A new pair's
-// node end stays down until AttachPort has put the programs there; the workload's end is up.
+// node end stays down until AttachPort has put the programs there; the workload's end is up, except in the node's own
+// namespace, whose stack would otherwise speak on it.
 func CreateVeth(v Veth) (int, error) {
+	if v.NetNS == "" {
+		return v.createHere()
+	}
 	peerNS, err := openNetNS(v.NetNS)
 	if err != nil {
 		return 0, err
@@ -53,6 +58,26 @@ func CreateVeth(v Veth) (int, error) {
 		return 0, err
 	}
 	return host.Attrs().Index, v.mendPeer(inside)
+}
+
+// createHere makes a pair whose ends are both here. The workload's end is its user's from then on.
+func (v *Veth) createHere() (int, error) {
+	host, err := linkByName(v.HostName)
+	if errors.Is(err, ErrNoDevice) {
+		var here netns.NsHandle
+		if here, err = netns.Get(); err != nil {
+			return 0, fmt.Errorf("open the node's namespace: %w", err)
+		}
+		defer here.Close()
+		host, err = v.create(here)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if host.Type() != "veth" {
+		return 0, fmt.Errorf("%s is a %s: %w", v.HostName, host.Type(), ErrWrongDevice)
+	}
+	return host.Attrs().Index, v.mendHost(host)
 }
 
 // find returns the node's end if the pair is whole. Half a pair, or one that leads elsewhere, is removed.
@@ -90,7 +115,7 @@ func (v *Veth) create(peerNS netns.NsHandle) (netlink.Link, error) {
 	pair.PeerMTU = uint32(v.MTU)
 	writes.Add(1)
 	if err := netlink.LinkAdd(pair); err != nil {
-		return nil, fmt.Errorf("create %s with %s in %s: %w", v.HostName, v.PeerName, v.NetNS, err)
+		return nil, fmt.Errorf("create %s with %s in %s: %w", v.HostName, v.PeerName, cmp.Or(v.NetNS, "the node's namespace"), err)
 	}
 	return linkByName(v.HostName)
 }
@@ -99,11 +124,8 @@ func (v *Veth) mendHost(host netlink.Link) error {
 	if err := quiet(v.HostName); err != nil {
 		return err
 	}
-	if host.Attrs().MTU != hostMTU {
-		writes.Add(1)
-		if err := netlink.LinkSetMTU(host, hostMTU); err != nil {
-			return fmt.Errorf("set MTU of %s to %d: %w", v.HostName, hostMTU, err)
-		}
+	if err := setMTU(host, hostMTU); err != nil {
+		return err
 	}
 	if host.Attrs().Alias != v.Alias {
 		writes.Add(1)

@@ -7,7 +7,6 @@ package port
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -17,9 +16,6 @@ import (
 	"weft/internal/node/reconcile"
 	"weft/internal/southbound"
 )
-
-// DevicePrefix begins the names of all devices that this package makes, and of no others.
-const DevicePrefix = "wp"
 
 // Kernel is what the package does to devices of the node's namespace. Every call may be repeated.
 type Kernel interface {
@@ -33,6 +29,18 @@ type Kernel interface {
 	ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error
 	// DeleteLink removes a device; an absent one is fine.
 	DeleteLink(name string) error
+	// CreateTap makes a persistent tap, down, and returns its index; one that is there is an error.
+	CreateTap(t kernel.Tap) (ifindex int, err error)
+	// CheckDevice refuses a device that must not become a port's.
+	CheckDevice(c kernel.Candidate) error
+	// HoldDevice brings a device down unless the programs run at it.
+	HoldDevice(ifindex int, name string) error
+	// InspectDevice says how a device is before a port takes it.
+	InspectDevice(name string) (kernel.Before, error)
+	// TakeDevice makes a device that was there a port's: held, silent, with this MTU.
+	TakeDevice(name string, mtu int) error
+	// ReturnDevice gives a device back as it was, but down; one that is gone is fine.
+	ReturnDevice(name string, b kernel.Before) error
 	// AttachPort puts the programs on a device and brings it up.
 	AttachPort(ifindex int, name string) error
 	// DetachPort brings a device down and takes the programs off, whether or not the device still exists.
@@ -43,8 +51,9 @@ type Kernel interface {
 
 // Config is what Ports needs. Every field is required.
 type Config struct {
-	StateFile string // where attachments outlive the agent
-	MTU       int    // of the overlay, layer 3, bytes
+	StateFile string     // where attachments outlive the agent
+	MTU       int        // of the overlay, layer 3, bytes
+	Tunnel    netip.Addr // this node's tunnel end; its device is never a port's
 	Kernel    Kernel
 	Table     reconcile.Target[kernel.PortKey, kernel.Port]
 	Log       *slog.Logger
@@ -59,18 +68,27 @@ func (id ID) String() string { return id.Tenant + "/" + id.Port }
 // Attachment is what was asked for on this node, kept on disk.
 type Attachment struct {
 	ID      ID     `json:"id"`
-	NetNS   string `json:"netns"`
-	Device  string `json:"device"` // inside the namespace
-	Static  bool   `json:"static"`
+	Way     Way    `json:"way"`
+	NetNS   string `json:"netns"`   // WayNetNS: of the workload
+	Device  string `json:"device"`  // the workload's end of a pair as it is made, or the tap or device itself
+	Static  bool   `json:"static"`  // WayNetNS: the agent configures the workload's end
 	Binding string `json:"binding"` // what the server gave for it
+
+	MultiQueue bool    `json:"multiQueue,omitempty"` // WayTap
+	Owner      *uint32 `json:"owner,omitempty"`      // WayTap
+	Force      bool    `json:"force,omitempty"`      // WayTap, WayDevice: although it is in use
+
+	Made   bool           `json:"made,omitempty"`   // WayTap: not there when it was asked for, so the agent makes it, again if need be
+	Before *kernel.Before `json:"before,omitempty"` // WayTap, WayDevice: how it was before it was first touched
 }
 
 // attached is an attachment and how it stands.
 type attached struct {
 	Attachment
-	pending bool   // claimed; the row has not come yet
-	ifindex uint32 // 0: not (known to be) in place
-	err     error  // why not
+	pending bool                // claimed; the row has not come yet
+	ifindex uint32              // 0: not (known to be) in place
+	kind    kernel.LocationKind // how packets reach the workload behind the device
+	err     error               // why not
 }
 
 // Local is where an address of a port of this node is reached.
@@ -113,31 +131,30 @@ func New(cfg Config) (*Ports, error) {
 	return p, nil
 }
 
-// HostDevice returns the name of a port's device in the node's namespace: at most 15 bytes, the same at every attach.
-func HostDevice(id ID) string {
-	h := fnv.New64a()
-	h.Write([]byte(id.String()))
-	return fmt.Sprintf("%s%012x", DevicePrefix, h.Sum64()&0xffffffffffff)
-}
-
-// Attach notes that a is wanted, before its port is claimed. Where the port is attached here already, its device is
-// replaced and its binding kept; bound tells that no claim is needed.
+// Attach notes that a is wanted, before its port is claimed. Where the port is attached here already, its pair is
+// replaced, its own tap or device kept, and its binding too; bound tells that no claim is needed.
 func (p *Ports) Attach(a Attachment) (bound bool, err error) {
-	if old, ok := p.have[a.ID]; ok {
-		if err := p.takeDown(old); err != nil {
-			return false, err
-		}
-		a.Binding = old.Binding
+	next := &attached{Attachment: a, pending: true}
+	old, ok := p.have[a.ID]
+	same := ok && a.taken() && old.taken() && old.Device == a.Device
+	if same {
+		next.Made, next.Before, next.ifindex, next.kind = old.Made, old.Before, old.ifindex, old.kind
 	}
-	for id := range p.have {
-		if id != a.ID && HostDevice(id) == HostDevice(a.ID) {
-			return false, fmt.Errorf("device name %s of %s is taken by %s", HostDevice(a.ID), a.ID, id)
+	if err := p.admit(&next.Attachment, old); err != nil {
+		return false, err
+	}
+	if ok {
+		next.Binding = old.Binding
+		if !same {
+			if err := p.takeDown(old); err != nil {
+				return false, err
+			}
 		}
 	}
-	p.have[a.ID] = &attached{Attachment: a, pending: true}
+	p.have[a.ID] = next
 	p.dirty[a.ID] = struct{}{}
 	row, ok := p.rows[a.ID]
-	return ok && row.Binding == a.Binding, p.save()
+	return ok && row.Binding == next.Binding, p.save()
 }
 
 // Bind notes the binding that the server gave for an attachment.
@@ -203,6 +220,18 @@ func (p *Ports) Rescan() {
 	}
 }
 
+// LinkChanged takes a device's change. It reports whether a port is concerned, which the next Apply looks at.
+func (p *Ports) LinkChanged(e kernel.LinkEvent) bool {
+	concerned := false
+	for id, a := range p.have {
+		if e.Name == "" || a.HostDevice() == e.Name || a.ifindex != 0 && a.ifindex == uint32(e.Index) {
+			p.dirty[id] = struct{}{}
+			concerned = true
+		}
+	}
+	return concerned
+}
+
 // Apply makes devices, programs and entries what rows and attachments together want. It returns where local addresses
 // are reached now, as far as that changed, and which rows are not in effect.
 func (p *Ports) Apply() ([]Local, []southbound.Failure) {
@@ -232,7 +261,7 @@ func (p *Ports) Apply() ([]Local, []southbound.Failure) {
 			a.err = err
 			continue
 		}
-		locals = append(locals, locate(p.rows[id], a.ifindex, true)...)
+		locals = append(locals, locate(p.rows[id], a.ifindex, a.kind, true)...)
 	}
 	for id := range p.dirty {
 		if a, ok := p.have[id]; !ok || a.err == nil {
@@ -259,71 +288,22 @@ func (p *Ports) decide(a *attached) {
 	}
 }
 
-// putUp makes the device, still down, and wants its entry.
+// putUp finds or makes the device, still down, and wants its entry.
 func (p *Ports) putUp(a *attached, row southbound.Port) error {
-	name := HostDevice(a.ID)
-	link, ok, err := p.cfg.Kernel.FindLink(name)
+	link, err := p.device(a, row)
 	if err != nil {
 		return err
 	}
-	ifindex := link.Index
-	if !ok {
-		p.forget(a)
-		ifindex, err = p.cfg.Kernel.CreateVeth(kernel.Veth{
-			HostName: name, NetNS: a.NetNS, PeerName: a.Device, MAC: row.MAC, MTU: p.cfg.MTU, Alias: "weft " + a.ID.String(),
-		})
-		if err != nil {
-			return fmt.Errorf("make the device of %s: %w", a.ID, err)
-		}
-		if err := p.configure(a, row); err != nil {
-			return errors.Join(err, p.cfg.Kernel.DeleteLink(name)) // so that the next try configures again
-		}
-	}
-	if a.ifindex != uint32(ifindex) {
-		p.forget(a)
-	}
-	a.ifindex = uint32(ifindex)
+	a.ifindex, a.kind = uint32(link.Index), kindOf(link)
 	p.table.Update(kernel.PortKey{IfIndex: a.ifindex}, entry(row, p.cfg.MTU))
-	return nil
-}
-
-// configure gives a new device its address where that was asked for.
-func (p *Ports) configure(a *attached, row southbound.Port) error {
-	if !a.Static {
-		return nil
-	}
-	var addresses []netip.Prefix
-	var gateways []netip.Addr
-	for _, i := range row.Interfaces {
-		addresses = append(addresses, netip.PrefixFrom(i.Address, i.Bits))
-		if i.Gateway.IsValid() {
-			gateways = append(gateways, i.Gateway)
-		}
-	}
-	if err := p.cfg.Kernel.ConfigurePeer(a.NetNS, a.Device, addresses, gateways, p.cfg.MTU); err != nil {
-		return fmt.Errorf("configure %s of %s: %w", a.Device, a.ID, err)
-	}
 	return nil
 }
 
 // finish puts the programs on the device and brings it up, once the table has its entry.
 func (p *Ports) finish(a *attached) error {
-	if err := p.cfg.Kernel.AttachPort(int(a.ifindex), HostDevice(a.ID)); err != nil {
+	if err := p.cfg.Kernel.AttachPort(int(a.ifindex), a.HostDevice()); err != nil {
 		return fmt.Errorf("attach programs to the device of %s: %w", a.ID, err)
 	}
-	return nil
-}
-
-// takeDown removes device and programs; the device goes down first, so no packet passes it without them.
-func (p *Ports) takeDown(a *attached) error {
-	name := HostDevice(a.ID)
-	if err := p.cfg.Kernel.DetachPort(name); err != nil {
-		return fmt.Errorf("take programs off %s: %w", name, err)
-	}
-	if err := p.cfg.Kernel.DeleteLink(name); err != nil {
-		return fmt.Errorf("remove the device of %s: %w", a.ID, err)
-	}
-	p.forget(a)
 	return nil
 }
 
@@ -340,7 +320,9 @@ func (p *Ports) forget(a *attached) {
 }
 
 // gone notes that the addresses of a row are no longer reached here.
-func (p *Ports) gone(r southbound.Port) { p.removed = append(p.removed, locate(r, 0, false)...) }
+func (p *Ports) gone(r southbound.Port) {
+	p.removed = append(p.removed, locate(r, 0, kernel.LocationNone, false)...)
+}
 
 // sweep removes devices and programs that belong to no attachment, such as those of an attach that a crash cut short.
 func (p *Ports) sweep() {
@@ -348,17 +330,17 @@ func (p *Ports) sweep() {
 		return
 	}
 	wanted := make(map[string]bool)
-	for id := range p.have {
-		wanted[HostDevice(id)] = true
+	for _, a := range p.have {
+		wanted[a.HostDevice()] = true
 	}
-	links, err := p.cfg.Kernel.Links(DevicePrefix)
+	links, err := p.cfg.Kernel.Links("")
 	attachedTo, err2 := p.cfg.Kernel.AttachedPorts()
 	if err := errors.Join(err, err2); err != nil {
 		p.cfg.Log.Error("look for devices without a port", "err", err)
 		return
 	}
 	for _, l := range links {
-		if !wanted[l.Name] {
+		if !wanted[l.Name] && made(l) {
 			p.cfg.Log.Info("remove device without a port", "device", l.Name)
 			if err := p.cfg.Kernel.DeleteLink(l.Name); err != nil {
 				p.cfg.Log.Error("remove device", "device", l.Name, "err", err)
@@ -400,10 +382,10 @@ func (p *Ports) failures() []southbound.Failure {
 }
 
 // locate lists where the addresses of a row are reached.
-func locate(r southbound.Port, ifindex uint32, present bool) []Local {
+func locate(r southbound.Port, ifindex uint32, kind kernel.LocationKind, present bool) []Local {
 	var out []Local
 	for _, i := range r.Interfaces {
-		out = append(out, Local{VNI: r.VNI, Addr: i.Address, IfIndex: ifindex, Kind: kernel.LocationPeer, Present: present})
+		out = append(out, Local{VNI: r.VNI, Addr: i.Address, IfIndex: ifindex, Kind: kind, Present: present})
 	}
 	return out
 }

@@ -26,6 +26,8 @@ type machine struct {
 	next     int
 	broken   string
 	early    bool // a device came up before its entry was there
+	refused  map[string]bool
+	returned []string
 }
 
 var errBroken = errors.New("refused")
@@ -62,7 +64,52 @@ func (m *machine) Links(prefix string) (out []kernel.Link, err error) {
 
 func (m *machine) CreateVeth(v kernel.Veth) (int, error) {
 	m.next++
-	return m.next, m.do("create", func() { m.links[v.HostName] = kernel.Link{Name: v.HostName, Index: m.next} })
+	return m.next, m.do("create", func() { m.links[v.HostName] = kernel.Link{Name: v.HostName, Index: m.next, Elsewhere: v.NetNS != ""} })
+}
+
+func (m *machine) CreateTap(tap kernel.Tap) (int, error) {
+	m.next++
+	return m.next, m.do("tap", func() {
+		m.links[tap.Name] = kernel.Link{Name: tap.Name, Index: m.next, Tap: true, Alias: tap.Alias, MTU: tap.MTU}
+	})
+}
+
+func (m *machine) CheckDevice(c kernel.Candidate) error {
+	if m.refused[c.Name] {
+		return &kernel.RefusedError{Device: c.Name, Why: "is refused"}
+	}
+	return nil
+}
+
+func (m *machine) HoldDevice(_ int, name string) error {
+	if l := m.links[name]; l.Up && !m.programs[name] {
+		return m.do("hold", func() { l.Up = false; m.links[name] = l })
+	}
+	return nil
+}
+
+func (m *machine) InspectDevice(name string) (kernel.Before, error) {
+	return kernel.Before{Index: m.links[name].Index, MTU: m.links[name].MTU}, nil
+}
+
+func (m *machine) TakeDevice(name string, mtu int) error {
+	l := m.links[name]
+	if l.Up && !m.programs[name] {
+		m.early = true
+	}
+	if l.MTU == mtu {
+		return nil
+	}
+	return m.do("take", func() { l.MTU = mtu; m.links[name] = l })
+}
+
+func (m *machine) ReturnDevice(name string, b kernel.Before) error {
+	return m.do("return", func() {
+		m.returned = append(m.returned, name)
+		l := m.links[name]
+		l.MTU = b.MTU
+		m.links[name] = l
+	})
 }
 
 func (m *machine) ConfigurePeer(netNS, _ string, _ []netip.Prefix, _ []netip.Addr, _ int) error {
@@ -130,7 +177,7 @@ func row(binding string) southbound.Port {
 // attach brings web-1 up as an agent does: wanted, claimed, bound, row.
 func attach(t *testing.T, p *Ports, binding string) ([]Local, []southbound.Failure) {
 	t.Helper()
-	if _, err := p.Attach(Attachment{ID: web1, NetNS: "/run/netns/a", Device: "eth0", Static: true}); err != nil {
+	if _, err := p.Attach(Attachment{ID: web1, Way: WayNetNS, NetNS: "/run/netns/a", Device: "eth0", Static: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Bind(web1, binding); err != nil {
@@ -185,7 +232,7 @@ func TestPortTakenAwayLeavesNothing(t *testing.T) {
 func TestClaimUnderWayIsNotTakenAway(t *testing.T) {
 	m := newMachine()
 	p := start(t, m, t.TempDir())
-	if bound, err := p.Attach(Attachment{ID: web1, NetNS: "/run/netns/a", Device: "eth0"}); bound || err != nil {
+	if bound, err := p.Attach(Attachment{ID: web1, Way: WayNetNS, NetNS: "/run/netns/a", Device: "eth0"}); bound || err != nil {
 		t.Fatal(bound, err)
 	}
 	p.Reset() // a snapshot that was made before the claim
@@ -208,7 +255,7 @@ func TestReattachNeedsNoClaim(t *testing.T) {
 	m := newMachine()
 	p := start(t, m, t.TempDir())
 	attach(t, p, "b1")
-	bound, err := p.Attach(Attachment{ID: web1, NetNS: "/run/netns/b", Device: "eth1", Static: true})
+	bound, err := p.Attach(Attachment{ID: web1, Way: WayNetNS, NetNS: "/run/netns/b", Device: "eth1", Static: true})
 	if !bound || err != nil {
 		t.Fatalf("bound %v, error %v", bound, err)
 	}
@@ -246,20 +293,20 @@ func TestDriftIsMended(t *testing.T) {
 	m := newMachine()
 	p := start(t, m, t.TempDir())
 	attach(t, p, "b1")
-	delete(m.links, HostDevice(web1))
+	delete(m.links, pairDevice(web1))
 	clear(m.entries)
 	clear(m.programs)
-	m.links["wpalien"] = kernel.Link{Name: "wpalien", Index: 5}
+	m.links["wp00000000a11e"] = kernel.Link{Name: "wp00000000a11e", Index: 5}
 	m.links["eth0"] = kernel.Link{Name: "eth0", Index: 6}
-	m.programs["wpalien"] = true
+	m.programs["wp00000000a11e"] = true
 	p.Rescan()
 	if _, failures := p.Apply(); len(failures) != 0 {
 		t.Errorf("failures %v", failures)
 	}
-	if got := slices.Sorted(maps.Keys(m.links)); !slices.Equal(got, []string{"eth0", HostDevice(web1)}) {
+	if got := slices.Sorted(maps.Keys(m.links)); !slices.Equal(got, []string{"eth0", pairDevice(web1)}) {
 		t.Errorf("devices %v", got)
 	}
-	if len(m.entries) != 1 || !m.programs[HostDevice(web1)] || m.programs["wpalien"] {
+	if len(m.entries) != 1 || !m.programs[pairDevice(web1)] || m.programs["wp00000000a11e"] {
 		t.Errorf("entries %v, programs %v", m.entries, m.programs)
 	}
 }

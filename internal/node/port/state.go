@@ -11,16 +11,18 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"weft/internal/southbound"
 )
 
 // State is how one attachment stands.
 type State struct {
 	Attachment
-	HostDevice string
-	Addresses  []string // with the length of the subnet's prefix
-	MTU        int
-	Ready      bool
-	Err        error
+	Addresses []string // with the length of the subnet's prefix
+	MAC       southbound.MAC
+	MTU       int
+	Ready     bool
+	Err       error
 }
 
 // States returns how every attachment stands, by tenant and port.
@@ -45,7 +47,7 @@ func (p *Ports) State(id ID) (s State, ok bool) {
 
 func (p *Ports) state(id ID) State {
 	a := p.have[id]
-	s := State{Attachment: a.Attachment, HostDevice: HostDevice(id), MTU: p.cfg.MTU, Err: a.err}
+	s := State{Attachment: a.Attachment, MAC: p.rows[id].MAC, MTU: p.cfg.MTU, Err: a.err}
 	s.Ready = a.ifindex != 0 && a.err == nil && !a.pending
 	for _, i := range p.rows[id].Interfaces {
 		s.Addresses = append(s.Addresses, fmt.Sprintf("%s/%d", i.Address, i.Bits))
@@ -65,6 +67,11 @@ func loadAttachments(file string) ([]Attachment, error) {
 	var list []Attachment
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, fmt.Errorf("read attachments from %s: %w", file, err)
+	}
+	for i := range list {
+		if list[i].Way == "" {
+			list[i].Way = WayNetNS // there was no other when this was written
+		}
 	}
 	return list, nil
 }
