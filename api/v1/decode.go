@@ -290,9 +290,9 @@ func hostBits(path string, p netip.Prefix) *Error {
 func example(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[netip.Addr]():
-		return "an address such as 10.0.1.4"
+		return "an address such as 10.0.1.4 or fd00::4"
 	case reflect.TypeFor[netip.Prefix]():
-		return "a range such as 10.0.1.0/24"
+		return "a range such as 10.0.1.0/24 or fd00:0:0:1::/64"
 	case reflect.TypeFor[MAC]():
 		return "an Ethernet address such as 02:00:00:00:00:01"
 	}

@@ -5,6 +5,7 @@ package v1
 import (
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -68,28 +69,75 @@ func TestValidateFindsEveryError(t *testing.T) {
 		doc    string
 		fields []string // code at field
 	}{
-		"good_port":     {goodPort, nil},
-		"ipv6":          {vpc(`"fd00::/48"`), []string{"UNSUPPORTED at spec.prefixes[0]"}},
-		"overlap":       {vpc(`"10.0.0.0/16","10.0.1.0/24"`), []string{"OVERLAP at spec.prefixes[1]"}},
-		"multicast":     {vpc(`"224.0.0.0/8"`), []string{"INVALID at spec.prefixes[0]"}},
-		"too_wide":      {vpc(`"10.0.0.0/7"`), []string{"INVALID at spec.prefixes[0]"}},
-		"none":          {vpc(``), []string{"REQUIRED at spec.prefixes"}},
-		"two_errors":    {vpc(`"fd00::/48","127.0.0.0/16"`), []string{"UNSUPPORTED at spec.prefixes[0]", "INVALID at spec.prefixes[1]"}},
-		"null_prefix":   {vpc(`null`), []string{"INVALID at spec.prefixes[0]"}},
-		"labels":        {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"a","labels":{"b!":"x","a!":"x","c":"-"}}}`, []string{"INVALID at metadata.labels", "INVALID at metadata.labels", "INVALID at metadata.labels.c"}},
-		"many_dns":      {`{"apiVersion":"weft/v1","kind":"Subnet","metadata":{"tenant":"red","name":"a"},"spec":{"vpc":"m","prefixes":["10.0.0.0/24"],"dns":["10.0.0.2"` + strings.Repeat(`,"10.0.0.2"`, 8) + `]}}`, []string{"TOO_LARGE at spec.dns"}},
-		"many_roles":    {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["x"` + strings.Repeat(`,"x"`, 100_000) + `]}}`, []string{"TOO_LARGE at spec.roles"}},
-		"bad_site":      {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["host"],"site":"A B"}}`, []string{"INVALID at spec.site"}},
-		"bad_name":      {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"Red_1"}}`, []string{"INVALID at metadata.name"}},
-		"no_tenant":     {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"name":"a"},"spec":{"subnet":"s"}}`, []string{"REQUIRED at metadata.tenant"}},
-		"stray_tenant":  {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"a","tenant":"b"}}`, []string{"INVALID at metadata.tenant"}},
-		"gateway_out":   {subnet("10.0.2.1"), []string{"OUTSIDE at spec.gateway"}},
-		"gateway_net":   {subnet("10.0.1.0"), []string{"RESERVED at spec.gateway"}},
-		"gateway_bcast": {subnet("10.0.1.255"), []string{"RESERVED at spec.gateway"}},
-		"group_mac":     {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a"},"spec":{"subnet":"s","mac":"01:00:5e:00:00:01"}}`, []string{"INVALID at spec.mac"}},
-		"router_mac":    {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a"},"spec":{"subnet":"s","mac":"02:77:65:66:74:01"}}`, []string{"RESERVED at spec.mac"}},
-		"two_addresses": {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a"},"spec":{"subnet":"s","addresses":["10.0.0.4","10.0.0.5"]}}`, []string{"INVALID at spec.addresses[1]"}},
-		"node_role":     {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["hots"]}}`, []string{"INVALID at spec.roles[0]"}},
+		"good_port":      {goodPort, nil},
+		"ipv6":           {vpc(`"fd00::/48"`), nil},
+		"both":           {vpc(`"fd00::/48","10.0.0.0/16","2001:db8::/32"`), nil},
+		"wide6":          {vpc(`"fd00::/16"`), nil},
+		"narrow6":        {vpc(`"fd00::/124"`), nil},
+		"too_wide6":      {vpc(`"fc00::/15"`), []string{"INVALID at spec.prefixes[0]"}},
+		"too_narrow6":    {vpc(`"fd00::/125"`), []string{"INVALID at spec.prefixes[0]"}},
+		"link_local6":    {vpc(`"fe80::/64"`), []string{"INVALID at spec.prefixes[0]"}},
+		"site_local6":    {vpc(`"fec0::/16"`), []string{"INVALID at spec.prefixes[0]"}},
+		"multicast6":     {vpc(`"ff0e::/16"`), []string{"INVALID at spec.prefixes[0]"}},
+		"mapped":         {vpc(`"::ffff:10.0.0.0/112"`), []string{"INVALID at spec.prefixes[0]"}},
+		"holds_special":  {vpc(`"169.0.0.0/8"`), []string{"INVALID at spec.prefixes[0]"}},
+		"overlap6":       {vpc(`"fd00::/48","10.0.0.0/16","fd00:0:0:1::/64"`), []string{"OVERLAP at spec.prefixes[2]"}},
+		"overlap":        {vpc(`"10.0.0.0/16","10.0.1.0/24"`), []string{"OVERLAP at spec.prefixes[1]"}},
+		"multicast":      {vpc(`"224.0.0.0/8"`), []string{"INVALID at spec.prefixes[0]"}},
+		"too_wide":       {vpc(`"10.0.0.0/7"`), []string{"INVALID at spec.prefixes[0]"}},
+		"none":           {vpc(``), []string{"REQUIRED at spec.prefixes"}},
+		"two_errors":     {vpc(`"fe80::/48","127.0.0.0/16"`), []string{"INVALID at spec.prefixes[0]", "INVALID at spec.prefixes[1]"}},
+		"null_prefix":    {vpc(`null`), []string{"INVALID at spec.prefixes[0]"}},
+		"labels":         {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"a","labels":{"b!":"x","a!":"x","c":"-"}}}`, []string{"INVALID at metadata.labels", "INVALID at metadata.labels", "INVALID at metadata.labels.c"}},
+		"many_dns":       {`{"apiVersion":"weft/v1","kind":"Subnet","metadata":{"tenant":"red","name":"a"},"spec":{"vpc":"m","prefixes":["10.0.0.0/24"],"dns":["10.0.0.2"` + strings.Repeat(`,"10.0.0.2"`, 8) + `]}}`, []string{"TOO_LARGE at spec.dns"}},
+		"many_roles":     {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["x"` + strings.Repeat(`,"x"`, 100_000) + `]}}`, []string{"TOO_LARGE at spec.roles"}},
+		"bad_site":       {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["host"],"site":"A B"}}`, []string{"INVALID at spec.site"}},
+		"bad_name":       {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"Red_1"}}`, []string{"INVALID at metadata.name"}},
+		"no_tenant":      {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"name":"a"},"spec":{"subnet":"s"}}`, []string{"REQUIRED at metadata.tenant"}},
+		"stray_tenant":   {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"a","tenant":"b"}}`, []string{"INVALID at metadata.tenant"}},
+		"gateway_out":    {subnet("10.0.2.1"), []string{"OUTSIDE at spec.gateway"}},
+		"gateway_net":    {subnet("10.0.1.0"), []string{"RESERVED at spec.gateway"}},
+		"gateway_bcast":  {subnet("10.0.1.255"), []string{"RESERVED at spec.gateway"}},
+		"gateway6":       {subnet("fd00:0:0:1::ffff"), nil},
+		"gateway6_out":   {subnet("fd00:0:0:2::1"), []string{"OUTSIDE at spec.gateway"}},
+		"gateway6_net":   {subnet("fd00:0:0:1::"), []string{"RESERVED at spec.gateway"}},
+		"gateway6_last":  {subnet("fd00:0:0:1:ffff:ffff:ffff:ffff"), nil}, // IPv6 has no broadcast
+		"gateway_zone":   {subnet("fd00:0:0:1::5%eth0"), []string{"INVALID at spec.gateway"}},
+		"group_mac":      {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a"},"spec":{"subnet":"s","mac":"01:00:5e:00:00:01"}}`, []string{"INVALID at spec.mac"}},
+		"router_mac":     {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a"},"spec":{"subnet":"s","mac":"02:77:65:66:74:01"}}`, []string{"RESERVED at spec.mac"}},
+		"two_addresses":  {`{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a"},"spec":{"subnet":"s","addresses":["10.0.0.4","10.0.0.5"]}}`, []string{"INVALID at spec.addresses[1]"}},
+		"both_addresses": {port(`"addresses":["fd00::4","10.0.0.4"]`), nil},
+		"two_v6":         {port(`"addresses":["fd00::4","fd00::5"]`), []string{"INVALID at spec.addresses[1]"}},
+		"three":          {port(`"addresses":["fd00::4","10.0.0.4","10.0.0.5"]`), []string{"TOO_LARGE at spec.addresses"}},
+		"mapped_address": {port(`"addresses":["::ffff:10.0.0.4"]`), []string{"INVALID at spec.addresses[0]"}},
+		"link_local":     {port(`"addresses":["fe80::4"]`), []string{"INVALID at spec.addresses[0]"}},
+		"sources":        {port(`"allowedSources":["0.0.0.0/0","::/0","10.0.0.0/8","203.0.113.7/32"]`), nil},
+		"half_of_all":    {port(`"allowedSources":["0.0.0.0/1","128.0.0.0/1"]`), nil},
+		"sources_twice":  {port(`"allowedSources":["10.0.0.0/8","10.0.0.0/8"]`), []string{"DUPLICATE at spec.allowedSources[1]"}},
+		"sources_bad": {
+			port(`"allowedSources":["169.254.0.0/16","127.0.0.1/32","224.0.0.0/4","0.0.0.0/8","fe80::/64","ff02::/16","::1/128","::ffff:0:0/96",null]`),
+			[]string{
+				"INVALID at spec.allowedSources[0]", "INVALID at spec.allowedSources[1]", "INVALID at spec.allowedSources[2]", "INVALID at spec.allowedSources[3]",
+				"INVALID at spec.allowedSources[4]", "INVALID at spec.allowedSources[5]", "INVALID at spec.allowedSources[6]", "INVALID at spec.allowedSources[7]",
+				"INVALID at spec.allowedSources[8]",
+			},
+		},
+		"many_sources":    {port(`"allowedSources":["10.0.0.0/8"` + strings.Repeat(`,"10.0.0.0/8"`, 32) + `]`), []string{"TOO_LARGE at spec.allowedSources"}},
+		"table":           {table(`"subnets":["web","db"],"routes":[{"to":"0.0.0.0/0","via":"port/fw-1"},{"to":"::/0","via":"port/fw-1"},{"to":"10.9.0.0/16","via":"blackhole"}]`), nil},
+		"empty_table":     {table(``), nil},
+		"subnet_twice":    {table(`"subnets":["web","web"]`), []string{"DUPLICATE at spec.subnets[1]"}},
+		"subnet_nameless": {table(`"subnets":["","A B"]`), []string{"REQUIRED at spec.subnets[0]", "INVALID at spec.subnets[1]"}},
+		"route_twice":     {table(`"routes":[{"to":"10.9.0.0/16","via":"blackhole"},{"to":"10.8.0.0/16","via":"blackhole"},{"to":"10.9.0.0/16","via":"port/a"}]`), []string{"DUPLICATE at spec.routes[2].to"}},
+		"route_nowhere":   {table(`"routes":[{"to":"10.9.0.0/16"}]`), []string{"REQUIRED at spec.routes[0].via"}},
+		"route_all_bad": {table(`"routes":[null,{"to":"10.9.0.0/16","via":"fw-1"},{"to":"169.254.169.254/32","via":"port/"},{"to":"fe80::/10","via":"port/A"}]`), []string{
+			"INVALID at spec.routes[0].to", "REQUIRED at spec.routes[0].via", "INVALID at spec.routes[1].via",
+			"INVALID at spec.routes[2].to", "REQUIRED at spec.routes[2].via", "INVALID at spec.routes[3].to", "INVALID at spec.routes[3].via",
+		}},
+		"many_routes": {table(`"routes":[{}` + strings.Repeat(`,{}`, 1000) + `]`), []string{"TOO_LARGE at spec.routes"}},
+		"node6":       {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"2001:db8::1","roles":["host"]}}`, nil},
+		"node_local":  {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"fe80::1","roles":["host"]}}`, []string{"INVALID at spec.address"}},
+		"quota":       {`{"apiVersion":"weft/v1","kind":"Tenant","metadata":{"name":"a"},"spec":{"quota":{"routeTables":-1}}}`, []string{"INVALID at spec.quota.routeTables"}},
+		"node_role":   {`{"apiVersion":"weft/v1","kind":"Node","metadata":{"name":"a"},"spec":{"address":"192.0.2.1","roles":["hots"]}}`, []string{"INVALID at spec.roles[0]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := DecodeJSON([]byte(c.doc))
@@ -115,7 +163,37 @@ func vpc(prefixes string) string {
 }
 
 func subnet(gateway string) string {
-	return `{"apiVersion":"weft/v1","kind":"Subnet","metadata":{"tenant":"red","name":"web"},"spec":{"vpc":"main","prefixes":["10.0.1.0/24"],"gateway":"` + gateway + `"}}`
+	return `{"apiVersion":"weft/v1","kind":"Subnet","metadata":{"tenant":"red","name":"web"},"spec":{"vpc":"main","prefixes":["10.0.1.0/24","fd00:0:0:1::/64"],"gateway":"` + gateway + `"}}`
+}
+
+func port(fields string) string {
+	return `{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a"},"spec":{"subnet":"s",` + fields + `}}`
+}
+
+func table(fields string) string {
+	if fields != "" {
+		fields = "," + fields
+	}
+	return `{"apiVersion":"weft/v1","kind":"RouteTable","metadata":{"tenant":"red","name":"rt"},"spec":{"vpc":"main"` + fields + `}}`
+}
+
+func TestRouterHasAnAddressInEveryRange(t *testing.T) {
+	o, err := DecodeJSON([]byte(subnet("10.0.1.99")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := o.(*Subnet)
+	for address, why := range map[string]string{
+		"10.0.1.0": "network", "10.0.1.1": "router", "10.0.1.2": "resolver", "10.0.1.3": "later", "10.0.1.4": "", "10.0.1.99": "router", "10.0.1.255": "broadcast",
+		"fd00:0:0:1::": "network", "fd00:0:0:1::1": "router", "fd00:0:0:1::3": "later", "fd00:0:0:1::4": "", "fd00:0:0:1:ffff:ffff:ffff:ffff": "",
+	} {
+		if got := s.Reserved(netip.MustParseAddr(address)); (why == "") != (got == "") || !strings.Contains(got, why) {
+			t.Errorf("%s is reserved because %q, want %q", address, got, why)
+		}
+	}
+	if a, b := s.Gateway(s.Spec.Prefixes[0]), s.Gateway(s.Spec.Prefixes[1]); a.String() != "10.0.1.99" || b.String() != "fd00:0:0:1::1" {
+		t.Errorf("the router has %s and %s", a, b)
+	}
 }
 
 func TestCloneSharesNothing(t *testing.T) {
@@ -141,7 +219,10 @@ func TestCloneSharesNothing(t *testing.T) {
 
 func FuzzDecodeJSON(f *testing.F) {
 	f.Add([]byte(goodPort))
-	f.Add([]byte(vpc(`"10.0.0.0/16"`)))
+	f.Add([]byte(vpc(`"10.0.0.0/16","fd00::/48"`)))
+	f.Add([]byte(subnet("fd00:0:0:1::1")))
+	f.Add([]byte(port(`"addresses":["fd00::4"],"allowedSources":["::/0"]`)))
+	f.Add([]byte(table(`"subnets":["web"],"routes":[{"to":"::/0","via":"port/fw-1"},{"to":"10.0.0.0/8","via":"blackhole"}]`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o, err := DecodeJSON(data)
 		if err != nil {

@@ -9,12 +9,15 @@ import (
 )
 
 // Quotas where an operator wrote none.
-var defaultQuota = Quota{VPCs: 100, Subnets: 1000, Ports: 100_000}
+var defaultQuota = Quota{VPCs: 100, Subnets: 1000, Ports: 100_000, RouteTables: 200}
 
 // Effective returns the quota with defaults in place of zeros.
 func (q Quota) Effective() Quota {
 	for _, f := range []struct{ value, def *int }{
-		{&q.VPCs, &defaultQuota.VPCs}, {&q.Subnets, &defaultQuota.Subnets}, {&q.Ports, &defaultQuota.Ports},
+		{&q.VPCs, &defaultQuota.VPCs},
+		{&q.Subnets, &defaultQuota.Subnets},
+		{&q.Ports, &defaultQuota.Ports},
+		{&q.RouteTables, &defaultQuota.RouteTables},
 	} {
 		if *f.value == 0 {
 			*f.value = *f.def
@@ -46,6 +49,9 @@ func (s *Subnet) Default() {
 // Default does nothing: address and MAC depend on other documents.
 func (p *Port) Default() {}
 
+// Default does nothing: a route table says all it needs.
+func (r *RouteTable) Default() {}
+
 // Clone returns a deep copy of a resource.
 func Clone[T Object](o T) T {
 	var out Object
@@ -70,6 +76,12 @@ func Clone[T Object](o T) T {
 	case *Port:
 		c := *o
 		c.Spec.Addresses, c.Status.Addresses = slices.Clone(o.Spec.Addresses), slices.Clone(o.Status.Addresses)
+		c.Spec.AllowedSources = slices.Clone(o.Spec.AllowedSources)
+		c.Status.Applied.Waiting = slices.Clone(o.Status.Applied.Waiting)
+		out = &c
+	case *RouteTable:
+		c := *o
+		c.Spec.Subnets, c.Spec.Routes = slices.Clone(o.Spec.Subnets), slices.Clone(o.Spec.Routes)
 		c.Status.Applied.Waiting = slices.Clone(o.Status.Applied.Waiting)
 		out = &c
 	default:
@@ -105,6 +117,8 @@ func specOf(o Object) any {
 	case *Subnet:
 		return o.Spec
 	case *Port:
+		return o.Spec
+	case *RouteTable:
 		return o.Spec
 	}
 	panic(fmt.Sprintf("v1: no spec for %T", o)) // a kind was added without it

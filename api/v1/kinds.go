@@ -4,6 +4,8 @@ package v1
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,9 +24,10 @@ type TenantSpec struct {
 
 // Quota bounds how many resources a tenant may have.
 type Quota struct {
-	VPCs    int `json:"vpcs,omitempty" doc:"VPCs of the tenant. Default 100." minimum:"0"`
-	Subnets int `json:"subnets,omitempty" doc:"Subnets of the tenant. Default 1000." minimum:"0"`
-	Ports   int `json:"ports,omitempty" doc:"Ports of the tenant. Default 100000." minimum:"0"`
+	VPCs        int `json:"vpcs,omitempty" doc:"VPCs of the tenant. Default 100." minimum:"0"`
+	Subnets     int `json:"subnets,omitempty" doc:"Subnets of the tenant. Default 1000." minimum:"0"`
+	Ports       int `json:"ports,omitempty" doc:"Ports of the tenant. Default 100000." minimum:"0"`
+	RouteTables int `json:"routeTables,omitempty" doc:"Route tables of the tenant. Default 200." minimum:"0"`
 }
 
 // TenantStatus is what the system knows about a tenant.
@@ -42,7 +45,7 @@ type Node struct {
 
 // NodeSpec is what an operator (or the node, when it joins) decides about a node.
 type NodeSpec struct {
-	Address netip.Addr `json:"address" doc:"Underlay address of the node's tunnel end (VTEP)." example:"198.19.0.3"`
+	Address netip.Addr `json:"address" doc:"Underlay address of the node's tunnel end (VTEP), IPv4 or IPv6: of one family in the whole cluster." example:"198.19.0.3"`
 	Roles   []string   `json:"roles" doc:"What the node does: host, edge." example:"[\"host\"]"`
 	Site    string     `json:"site,omitempty" doc:"Data centre of the node."`
 }
@@ -69,7 +72,7 @@ type VPC struct {
 
 // VPCSpec is what a tenant decides about a VPC.
 type VPCSpec struct {
-	Prefixes []netip.Prefix `json:"prefixes" doc:"Address ranges of the VPC; they may overlap with other VPCs and with the underlay." example:"[\"10.0.0.0/16\"]"`
+	Prefixes []netip.Prefix `json:"prefixes" doc:"Address ranges of the VPC, IPv4 (/8 to /28) and IPv6 (/16 to /124) in any mix; they may overlap with other VPCs and with the underlay." example:"[\"10.0.0.0/16\",\"fd00::/48\"]"`
 }
 
 // VPCStatus is what the system decided and knows about a VPC.
@@ -89,8 +92,8 @@ type Subnet struct {
 // SubnetSpec is what a tenant decides about a subnet.
 type SubnetSpec struct {
 	VPC      string         `json:"vpc" doc:"Name of the VPC." example:"main"`
-	Prefixes []netip.Prefix `json:"prefixes" doc:"Ranges of the subnet, inside a prefix of the VPC and apart from its other subnets." example:"[\"10.0.1.0/24\"]"`
-	Gateway  netip.Addr     `json:"gateway,omitzero" doc:"Address of the virtual router in the subnet. Default: the first address." example:"10.0.1.1"`
+	Prefixes []netip.Prefix `json:"prefixes" doc:"Ranges of the subnet, inside a prefix of the VPC and apart from its other subnets: IPv4 (to /29), IPv6 (to /124) or both." example:"[\"10.0.1.0/24\",\"fd00:0:0:1::/64\"]"`
+	Gateway  netip.Addr     `json:"gateway,omitzero" doc:"Address of the virtual router in the range that holds it; in each other range it has the first address. Default: the first address of the first range." example:"10.0.1.1"`
 	DNS      []netip.Addr   `json:"dns,omitempty" doc:"Resolvers that workloads are told."`
 }
 
@@ -110,10 +113,11 @@ type Port struct {
 
 // PortSpec is what a tenant decides about a port.
 type PortSpec struct {
-	Subnet    string       `json:"subnet" doc:"Name of the subnet." example:"web"`
-	Addresses []netip.Addr `json:"addresses,omitempty" doc:"Addresses of the port, one for each address family at most. Default: the lowest free one." example:"[\"10.0.1.4\"]"`
-	MAC       MAC          `json:"mac,omitzero" doc:"Ethernet address: unicast, locally administered unless it is a real card's. Default: made by the system." example:"02:00:00:00:00:01"`
-	Node      string       `json:"node,omitempty" doc:"Node on which the port may be attached. Default: any."`
+	Subnet         string         `json:"subnet" doc:"Name of the subnet." example:"web"`
+	Addresses      []netip.Addr   `json:"addresses,omitempty" doc:"Addresses of the port, one of each family at most. Default: the lowest free one of each family that the subnet has. What is named here is all that the port has." example:"[\"10.0.1.4\",\"fd00:0:0:1::4\"]"`
+	MAC            MAC            `json:"mac,omitzero" doc:"Ethernet address: unicast, locally administered unless it is a real card's. Default: made by the system." example:"02:00:00:00:00:01"`
+	Node           string         `json:"node,omitempty" doc:"Node on which the port may be attached. Default: any."`
+	AllowedSources []netip.Prefix `json:"allowedSources,omitempty" doc:"Ranges that the port may send from besides its own addresses, at most 32: for a workload that routes, or shares an address with others. 0.0.0.0/0 and ::/0 are all of a family. A route via the port needs one." example:"[\"0.0.0.0/0\"]"`
 }
 
 // PortStatus is what the system decided and knows about a port.
@@ -126,6 +130,45 @@ type PortStatus struct {
 	Binding   string       `json:"binding,omitempty" doc:"Identity of the attachment; a new attach or move has another." readOnly:"true"`
 	State     string       `json:"state,omitempty" doc:"Detached, Attached (its node has it in effect), Pending (claimed, not in effect yet) or NodeGone."`
 	Applied   Applied      `json:"applied,omitzero" doc:"Where the port's location is in effect."`
+}
+
+// RouteTable says for some subnets of a VPC where packets go that leave the subnet, instead of straight to their
+// destination.
+type RouteTable struct {
+	TypeMeta
+	Metadata `json:"metadata"`
+	Spec     RouteTableSpec   `json:"spec"`
+	Status   RouteTableStatus `json:"status,omitzero" readOnly:"true"`
+}
+
+// RouteTableSpec is what a tenant decides about a route table.
+type RouteTableSpec struct {
+	VPC     string   `json:"vpc" doc:"Name of the VPC." example:"main"`
+	Subnets []string `json:"subnets,omitempty" doc:"Subnets of the VPC whose packets to the router ask the table, at most 1000. A subnet has one table at most." example:"[\"web\"]"`
+	Routes  []Route  `json:"routes,omitempty" doc:"At most 1000. The longest prefix wins, over the VPC's subnets, too; what no route takes goes as without a table."`
+}
+
+// Route is one entry of a route table.
+type Route struct {
+	To  netip.Prefix `json:"to" doc:"Destinations that the route takes, once in a table." example:"0.0.0.0/0"`
+	Via string       `json:"via" doc:"port/NAME: to this port of the VPC, which needs allowedSources, because it sends on what is not its own. blackhole: nowhere; the sender is told." example:"port/fw-1"`
+}
+
+// ViaBlackhole is the way of a route that leads nowhere.
+const ViaBlackhole = "blackhole"
+
+// Port returns the name of the port that the route leads to; ok is false where it leads to none.
+func (r Route) Port() (name string, ok bool) { return strings.CutPrefix(r.Via, "port/") }
+
+// Uses reports whether a route of the table leads to the port.
+func (r *RouteTable) Uses(port string) bool {
+	return slices.ContainsFunc(r.Spec.Routes, func(route Route) bool { p, ok := route.Port(); return ok && p == port })
+}
+
+// RouteTableStatus is what the system decided and knows about a route table.
+type RouteTableStatus struct {
+	Number  uint32  `json:"number,omitempty" doc:"Number that stands for the table inside its VPC."`
+	Applied Applied `json:"applied,omitzero" doc:"Where the table is in effect."`
 }
 
 // GetKind returns KindTenant.
@@ -143,6 +186,9 @@ func (*Subnet) GetKind() Kind { return KindSubnet }
 // GetKind returns KindPort.
 func (*Port) GetKind() Kind { return KindPort }
 
+// GetKind returns KindRouteTable.
+func (*RouteTable) GetKind() Kind { return KindRouteTable }
+
 // ClearStatus empties the status.
 func (t *Tenant) ClearStatus() { t.Status = TenantStatus{} }
 
@@ -157,3 +203,6 @@ func (s *Subnet) ClearStatus() { s.Status = SubnetStatus{} }
 
 // ClearStatus empties the status.
 func (p *Port) ClearStatus() { p.Status = PortStatus{} }
+
+// ClearStatus empties the status.
+func (r *RouteTable) ClearStatus() { r.Status = RouteTableStatus{} }

@@ -9,11 +9,12 @@ type Kind string
 
 // The kinds of weft/v1.
 const (
-	KindTenant Kind = "Tenant"
-	KindNode   Kind = "Node"
-	KindVPC    Kind = "VPC"
-	KindSubnet Kind = "Subnet"
-	KindPort   Kind = "Port"
+	KindTenant     Kind = "Tenant"
+	KindNode       Kind = "Node"
+	KindVPC        Kind = "VPC"
+	KindSubnet     Kind = "Subnet"
+	KindPort       Kind = "Port"
+	KindRouteTable Kind = "RouteTable"
 )
 
 // KindInfo says how a kind is written in URLs, tables and on the command line.
@@ -24,16 +25,40 @@ type KindInfo struct {
 	Short    []string // other accepted words
 	Tenanted bool     // lives in a tenant; otherwise it belongs to the cluster
 	New      func() Object
+	Doc      string // what the kind is, in a sentence
 }
 
 // Kinds lists every kind in the order in which documents must be created: a kind refers only to kinds before it.
 func Kinds() []KindInfo {
 	return []KindInfo{
-		{KindTenant, "tenant", "tenants", nil, false, func() Object { return &Tenant{} }},
-		{KindNode, "node", "nodes", nil, false, func() Object { return &Node{} }},
-		{KindVPC, "vpc", "vpcs", nil, true, func() Object { return &VPC{} }},
-		{KindSubnet, "subnet", "subnets", []string{"sn"}, true, func() Object { return &Subnet{} }},
-		{KindPort, "port", "ports", nil, true, func() Object { return &Port{} }},
+		{
+			KindTenant, "tenant", "tenants", nil, false, func() Object { return &Tenant{} },
+			"A customer: the owner of VPCs, and the unit of isolation, quota and accounting.",
+		},
+		{
+			KindNode, "node", "nodes", nil, false, func() Object { return &Node{} },
+			"A machine that runs the agent. It registers itself when it joins.",
+		},
+		{
+			KindVPC, "vpc", "vpcs", nil, true, func() Object { return &VPC{} },
+			"A private network of a tenant: addresses of the tenant's own choice behind one distributed virtual router.",
+		},
+		{
+			KindSubnet, "subnet", "subnets",
+			[]string{"sn"},
+			true, func() Object { return &Subnet{} },
+			"A part of a VPC's addresses, with the router as its first hop.",
+		},
+		{
+			KindPort, "port", "ports", nil, true, func() Object { return &Port{} },
+			"One interface of a workload.",
+		},
+		{
+			KindRouteTable, "routetable", "routetables",
+			[]string{"rt"},
+			true, func() Object { return &RouteTable{} },
+			"Where packets go that leave some subnets of a VPC, instead of straight to their destination.",
+		},
 	}
 }
 

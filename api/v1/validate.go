@@ -23,11 +23,10 @@ const (
 	prefixesMost  = 64
 	dnsMost       = 8
 	rolesMost     = 8
-	addressesMost = 2  // of a port: one for each address family
-	vpcBitsLeast  = 8  // the widest IPv4 prefix of a VPC
-	vpcBitsMost   = 28 // the narrowest
-	subnetBits    = 29 // the narrowest IPv4 prefix of a subnet: below, nothing is left beside the reserved addresses
-	reservedFirst = 4  // addresses at the beginning of a subnet that the system keeps: network, router, resolver, spare
+	addressesMost = 2    // of a port: one for each address family
+	sourcesMost   = 32   // of a port
+	subnetsMost   = 1000 // of a route table
+	routesMost    = 1000 // of a route table
 )
 
 var (
@@ -84,80 +83,6 @@ func (c *checker) meta(t *TypeMeta, m *Metadata, kind Kind, tenanted bool) {
 	}
 }
 
-// prefixes checks a list of ranges; it returns those that are right by themselves.
-func (c *checker) prefixes(field string, list []netip.Prefix, least, most int) []netip.Prefix {
-	if len(list) == 0 {
-		c.add(CodeRequired, field, "write at least one range, for example 10.0.0.0/16", "no range is given")
-	}
-	if len(list) > prefixesMost {
-		c.add(CodeTooLarge, field, "join ranges, or make several networks", "there are %d ranges; at most %d are possible", len(list), prefixesMost)
-		return nil
-	}
-	var good []netip.Prefix
-	for i, p := range list {
-		f := fmt.Sprintf("%s[%d]", field, i)
-		if !c.prefix(f, p, least, most) {
-			continue
-		}
-		for _, o := range good {
-			if o.Overlaps(p) {
-				c.add(CodeOverlap, f, "remove one, or choose ranges that are apart", "%s overlaps %s in the same list", p, o)
-			}
-		}
-		good = append(good, p)
-	}
-	return good
-}
-
-func (c *checker) prefix(field string, p netip.Prefix, least, most int) bool {
-	switch {
-	case !p.IsValid():
-		c.add(CodeInvalid, field, "write an address and a length, for example 10.0.0.0/16", "it is not a range of addresses")
-	case !p.Addr().Is4():
-		c.add(CodeUnsupported, field, "use an IPv4 range such as 10.0.0.0/16", "%s is IPv6; this version carries IPv4 only", p)
-	case p != p.Masked():
-		c.errs = append(c.errs, hostBits(field, p))
-	case p.Bits() < least || p.Bits() > most:
-		c.add(CodeInvalid, field, fmt.Sprintf("choose a length from /%d to /%d", least, most), "the length /%d of %s is not possible here", p.Bits(), p)
-	case unusable(p) != "":
-		c.add(CodeInvalid, field, "choose a private range such as 10.0.0.0/16", "%s lies in %s", p, unusable(p))
-	default:
-		return true
-	}
-	return false
-}
-
-// unusable names the special range that p touches, or returns "". Sources: RFC 1122, RFC 3927, RFC 5771, RFC 6890.
-func unusable(p netip.Prefix) string {
-	for _, r := range []struct{ prefix, what string }{
-		{"0.0.0.0/8", "0.0.0.0/8 (this network)"},
-		{"127.0.0.0/8", "127.0.0.0/8 (loopback)"},
-		{"169.254.0.0/16", "169.254.0.0/16 (link local)"},
-		{"224.0.0.0/4", "224.0.0.0/4 (multicast)"},
-		{"240.0.0.0/4", "240.0.0.0/4 (reserved)"},
-	} {
-		if netip.MustParsePrefix(r.prefix).Overlaps(p) {
-			return r.what
-		}
-	}
-	return ""
-}
-
-// addr checks a unicast IPv4 address.
-func (c *checker) addr(field string, a netip.Addr) bool {
-	switch {
-	case !a.IsValid():
-		c.add(CodeInvalid, field, "write an address such as 10.0.1.4", "it is not an address")
-	case !a.Is4():
-		c.add(CodeUnsupported, field, "use an IPv4 address", "%s is IPv6; this version carries IPv4 only", a)
-	case unusable(netip.PrefixFrom(a, 32)) != "":
-		c.add(CodeInvalid, field, "choose an address of a host", "%s lies in %s", a, unusable(netip.PrefixFrom(a, 32)))
-	default:
-		return true
-	}
-	return false
-}
-
 // Validate checks the document by itself.
 func (t *Tenant) Validate() ErrorList {
 	var c checker
@@ -165,7 +90,12 @@ func (t *Tenant) Validate() ErrorList {
 	for _, q := range []struct {
 		field string
 		value int
-	}{{"vpcs", t.Spec.Quota.VPCs}, {"subnets", t.Spec.Quota.Subnets}, {"ports", t.Spec.Quota.Ports}} {
+	}{
+		{"vpcs", t.Spec.Quota.VPCs},
+		{"subnets", t.Spec.Quota.Subnets},
+		{"ports", t.Spec.Quota.Ports},
+		{"routeTables", t.Spec.Quota.RouteTables},
+	} {
 		if q.value < 0 {
 			c.add(CodeInvalid, "spec.quota."+q.field, "write a number above 0, or leave it out for the default", "%d is below 0", q.value)
 		}
@@ -207,7 +137,7 @@ func (n *Node) Validate() ErrorList {
 func (v *VPC) Validate() ErrorList {
 	var c checker
 	c.meta(&v.TypeMeta, &v.Metadata, KindVPC, true)
-	c.prefixes("spec.prefixes", v.Spec.Prefixes, vpcBitsLeast, vpcBitsMost)
+	c.prefixes("spec.prefixes", v.Spec.Prefixes, vpcLengths)
 	return c.errs
 }
 
@@ -216,15 +146,9 @@ func (s *Subnet) Validate() ErrorList {
 	var c checker
 	c.meta(&s.TypeMeta, &s.Metadata, KindSubnet, true)
 	c.name("spec.vpc", "VPC", s.Spec.VPC)
-	good := c.prefixes("spec.prefixes", s.Spec.Prefixes, vpcBitsLeast, subnetBits)
+	good := c.prefixes("spec.prefixes", s.Spec.Prefixes, subnetLengths)
 	if g := s.Spec.Gateway; g.IsValid() && len(good) > 0 && c.addr("spec.gateway", g) {
-		first := s.Spec.Prefixes[0]
-		switch {
-		case !first.Contains(g):
-			c.add(CodeOutside, "spec.gateway", "write "+first.Addr().Next().String()+", or leave it out", "%s is not in %s, the subnet's first range", g, first)
-		case g == first.Addr() || g == Last(first):
-			c.add(CodeReserved, "spec.gateway", "write "+first.Addr().Next().String()+", or leave it out", "%s is the network's own or its broadcast address", g)
-		}
+		c.gateway(g, good)
 	}
 	if n := len(s.Spec.DNS); n > dnsMost {
 		c.add(CodeTooLarge, "spec.dns", "name fewer", "there are %d resolvers; at most %d are possible", n, dnsMost)
@@ -235,17 +159,29 @@ func (s *Subnet) Validate() ErrorList {
 	return c.errs
 }
 
+// gateway checks that one of the subnet's ranges holds the router's address, and has it free.
+func (c *checker) gateway(g netip.Addr, ranges []netip.Prefix) {
+	i := slices.IndexFunc(ranges, func(p netip.Prefix) bool { return p.Contains(g) })
+	if i < 0 {
+		c.add(CodeOutside, "spec.gateway", "write "+ranges[0].Addr().Next().String()+", or leave it out", "%s is in none of the subnet's ranges", g)
+		return
+	}
+	in := ranges[i]
+	switch {
+	case g == in.Addr():
+		c.add(CodeReserved, "spec.gateway", "write "+in.Addr().Next().String()+", or leave it out", "%s names the network itself", g)
+	case g.Is4() && g == Last(in):
+		c.add(CodeReserved, "spec.gateway", "write "+in.Addr().Next().String()+", or leave it out", "%s is the broadcast address", g)
+	}
+}
+
 // Validate checks the document by itself.
 func (p *Port) Validate() ErrorList {
 	var c checker
 	c.meta(&p.TypeMeta, &p.Metadata, KindPort, true)
 	c.name("spec.subnet", "subnet", p.Spec.Subnet)
-	for i, a := range p.Spec.Addresses[:min(len(p.Spec.Addresses), addressesMost)] {
-		f := fmt.Sprintf("spec.addresses[%d]", i)
-		if c.addr(f, a) && i > 0 {
-			c.add(CodeInvalid, f, "make another port for another address", "a port has one address of each family at most")
-		}
-	}
+	c.portAddresses(p.Spec.Addresses)
+	c.sources(p.Spec.AllowedSources)
 	switch m := p.Spec.MAC; {
 	case m.IsZero():
 	case !m.IsUnicast():
@@ -259,44 +195,81 @@ func (p *Port) Validate() ErrorList {
 	return c.errs
 }
 
-// Last returns the last address of a range: in an IPv4 subnet, the broadcast address.
-func Last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 1 << (7 - i%8)
+// portAddresses wants one address of each family at most.
+func (c *checker) portAddresses(addrs []netip.Addr) {
+	if len(addrs) > addressesMost {
+		c.add(CodeTooLarge, "spec.addresses", "make another port for another address", "there are %d addresses; a port has one IPv4 and one IPv6 address at most", len(addrs))
+		return
 	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
-// Gateway returns the router's address in one of the subnet's ranges: spec.gateway where the range holds it, the range's
-// first address elsewhere.
-func (s *Subnet) Gateway(in netip.Prefix) netip.Addr {
-	if in.Contains(s.Spec.Gateway) {
-		return s.Spec.Gateway
-	}
-	return in.Masked().Addr().Next()
-}
-
-// Reserved says why a port cannot have an address of the subnet, or returns "".
-func (s *Subnet) Reserved(a netip.Addr) string {
-	if a == s.Spec.Gateway {
-		return "it is the subnet's router"
-	}
-	for _, p := range s.Spec.Prefixes {
-		if !p.Contains(a) {
-			continue
+	for i, a := range addrs {
+		f := fmt.Sprintf("spec.addresses[%d]", i)
+		if c.addr(f, a) && i > 0 && a.Is4() == addrs[0].Is4() {
+			c.add(CodeInvalid, f, "make another port for another address", "%s and %s are both %s; a port has one address of each family at most", addrs[0], a, family(a))
 		}
-		kept := p.Addr()
-		for _, what := range [reservedFirst]string{"it names the network", "it is kept for the router", "it is kept for the resolver", "it is kept for later use"} {
-			if a == kept {
-				return what
+	}
+}
+
+// sources checks what a port may send from besides its own addresses.
+func (c *checker) sources(list []netip.Prefix) {
+	const field = "spec.allowedSources"
+	if len(list) > sourcesMost {
+		c.add(CodeTooLarge, field, "join ranges: a shorter length holds more", "there are %d ranges; at most %d are possible", len(list), sourcesMost)
+		return
+	}
+	for i, p := range list {
+		f := fmt.Sprintf("%s[%d]", field, i)
+		if c.target(f, p) && slices.Contains(list[:i], p) {
+			c.add(CodeDuplicate, f, "remove it", "%s is there twice", p)
+		}
+	}
+}
+
+// Validate checks the document by itself.
+func (r *RouteTable) Validate() ErrorList {
+	var c checker
+	c.meta(&r.TypeMeta, &r.Metadata, KindRouteTable, true)
+	c.name("spec.vpc", "VPC", r.Spec.VPC)
+	if n := len(r.Spec.Subnets); n > subnetsMost {
+		c.add(CodeTooLarge, "spec.subnets", "make several tables", "there are %d subnets; at most %d are possible", n, subnetsMost)
+		return c.errs
+	}
+	named := make(map[string]bool)
+	for i, s := range r.Spec.Subnets {
+		f := fmt.Sprintf("spec.subnets[%d]", i)
+		c.name(f, "subnet", s)
+		if s != "" && named[s] {
+			c.add(CodeDuplicate, f, "remove it", "subnet %s is there twice", s)
+		}
+		named[s] = true
+	}
+	if n := len(r.Spec.Routes); n > routesMost {
+		c.add(CodeTooLarge, "spec.routes", "join routes: a shorter length holds more", "there are %d routes; at most %d are possible", n, routesMost)
+		return c.errs
+	}
+	seen := make(map[netip.Prefix]int)
+	for i, route := range r.Spec.Routes {
+		f := fmt.Sprintf("spec.routes[%d]", i)
+		if c.target(f+".to", route.To) {
+			if first, twice := seen[route.To]; twice {
+				c.add(CodeDuplicate, f+".to", "remove one of the two", "%s is the destination of spec.routes[%d] already", route.To, first)
+			} else {
+				seen[route.To] = i
 			}
-			kept = kept.Next()
 		}
-		if a == Last(p) {
-			return "it is the broadcast address"
-		}
+		c.via(f+".via", route)
 	}
-	return ""
+	return c.errs
+}
+
+// via checks where a route leads.
+func (c *checker) via(field string, r Route) {
+	port, isPort := r.Port()
+	switch {
+	case isPort:
+		c.name(field, "port", port)
+	case r.Via == "":
+		c.add(CodeRequired, field, "write port/NAME or blackhole", "the route leads nowhere")
+	case r.Via != ViaBlackhole:
+		c.add(CodeInvalid, field, "write port/NAME, for example port/fw-1, or blackhole", "%q is no way that a route can take", r.Via)
+	}
 }

@@ -32,10 +32,22 @@ type admission struct {
 	pools map[string]*ipam.Pool // by tenant/vpc
 	count map[string]int        // by tenant/kind, this transaction's writes included
 	self  bool                  // a node speaks of itself
+	late  []func() error        // checks that need the whole set of documents written
 }
 
 func newAdmission(tx *store.Tx, now time.Time) *admission {
 	return &admission{tx: tx, now: now, pools: make(map[string]*ipam.Pool), count: make(map[string]int)}
+}
+
+// settle runs the checks that waited for the whole set. It comes after the last put.
+func (a *admission) settle() error {
+	var errs v1.ErrorList
+	for _, check := range a.late {
+		if err := check(); err != nil {
+			errs = append(errs, errorsOf(err)...)
+		}
+	}
+	return errs.OrNil()
 }
 
 // refuse makes an error about an object.
@@ -133,6 +145,8 @@ func keepSystem(o, old v1.Object) {
 	case *v1.Port:
 		o.Status = old.(*v1.Port).Status
 		o.Status.Addresses = slices.Clone(o.Status.Addresses)
+	case *v1.RouteTable:
+		o.Status = old.(*v1.RouteTable).Status
 	}
 }
 
@@ -162,6 +176,9 @@ func (a *admission) check(o, old v1.Object) error {
 	case *v1.Port:
 		oldPort, _ := old.(*v1.Port)
 		return a.port(o, oldPort)
+	case *v1.RouteTable:
+		oldTable, _ := old.(*v1.RouteTable)
+		return a.table(o, oldTable)
 	}
 	return nil
 }
@@ -172,14 +189,20 @@ func (a *admission) quota(o, old v1.Object, t *v1.Tenant) error {
 		return nil
 	}
 	kind, q := o.GetKind(), t.Spec.Quota.Effective()
-	most := map[v1.Kind]int{v1.KindVPC: q.VPCs, v1.KindSubnet: q.Subnets, v1.KindPort: q.Ports}[kind]
+	bound := map[v1.Kind]struct {
+		most  int
+		field string
+	}{
+		v1.KindVPC: {q.VPCs, "vpcs"}, v1.KindSubnet: {q.Subnets, "subnets"}, v1.KindPort: {q.Ports, "ports"},
+		v1.KindRouteTable: {q.RouteTables, "routeTables"},
+	}[kind]
 	key := t.Name + "/" + string(kind)
 	if _, known := a.count[key]; !known {
 		a.count[key] = len(a.tx.List(kind, t.Name))
 	}
-	if a.count[key] >= most {
+	if a.count[key] >= bound.most {
 		info, _ := v1.KindByWord(string(kind))
-		return refuse(o, http.StatusForbidden, v1.CodeQuota, "", fmt.Sprintf("delete some, or ask an operator to raise spec.quota.%s of tenant %s", info.Plural, t.Name),
+		return refuse(o, http.StatusForbidden, v1.CodeQuota, "", fmt.Sprintf("delete some, or ask an operator to raise spec.quota.%s of tenant %s", bound.field, t.Name),
 			"the tenant has %d %s, which is its quota", a.count[key], info.Plural)
 	}
 	return nil
@@ -214,6 +237,7 @@ func (a *admission) node(o, old *v1.Node) error {
 				"%s is the tunnel end of node %s", o.Spec.Address, other.Meta().Name)
 		}
 	}
+	a.late = append(a.late, func() error { return a.nodeFamily(o) })
 	if o.Status.Number != 0 {
 		return nil
 	}
@@ -223,6 +247,26 @@ func (a *admission) node(o, old *v1.Node) error {
 	}
 	o.Status.Number = uint16(next)
 	return nil
+}
+
+// nodeFamily refuses a tunnel end that the other nodes cannot send to.
+func (a *admission) nodeFamily(o *v1.Node) error {
+	for _, found := range a.tx.List(v1.KindNode, "") {
+		other := found.(*v1.Node)
+		if other.Spec.Address.Is4() != o.Spec.Address.Is4() {
+			return refuse(o, http.StatusConflict, v1.CodePrecondition, "spec.address", "give the node an "+familyOf(other.Spec.Address)+" address; to change the family, change all nodes at once",
+				"%s is %s, but node %s has %s: the tunnel ends of a cluster are of one family", o.Spec.Address, familyOf(o.Spec.Address), other.Name, other.Spec.Address)
+		}
+	}
+	return nil
+}
+
+// familyOf is the word for an address's family.
+func familyOf(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
 }
 
 func (a *admission) vpc(o *v1.VPC) error {

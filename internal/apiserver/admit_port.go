@@ -36,8 +36,11 @@ func (a *admission) port(o, old *v1.Port) error {
 		return refuse(o, http.StatusConflict, v1.CodePrecondition, "spec", fmt.Sprintf("detach it first: weft detach %s/%s on node %s", o.Tenant, o.Name, old.Status.Node),
 			"address and MAC of a port cannot change while it is attached")
 	}
+	if old != nil && len(old.Spec.AllowedSources) > 0 && len(o.Spec.AllowedSources) == 0 {
+		a.late = append(a.late, func() error { return a.portRoutes(o) })
+	}
 	pool := a.pool(o.Tenant, subnet.Spec.VPC)
-	if err := takeAddress(pool, o, subnet); err != nil {
+	if err := takeAddresses(pool, o, subnet); err != nil {
 		return err
 	}
 	return takeMAC(pool, o)
@@ -45,7 +48,7 @@ func (a *admission) port(o, old *v1.Port) error {
 
 // changesInterface reports whether a spec asks for another address or MAC than the port has.
 func changesInterface(o, old *v1.Port) bool {
-	return (len(o.Spec.Addresses) > 0 && !slices.Equal(o.Spec.Addresses, old.Status.Addresses)) ||
+	return (len(o.Spec.Addresses) > 0 && !slices.Equal(byFamily(o.Spec.Addresses), byFamily(old.Status.Addresses))) ||
 		(!o.Spec.MAC.IsZero() && o.Spec.MAC != old.Status.MAC)
 }
 
@@ -86,26 +89,23 @@ func (a *admission) pool(tenant, vpc string) *ipam.Pool {
 	return p
 }
 
-// takeAddress gives the port the address that it names, the one that it has, or the lowest that is free.
-func takeAddress(pool *ipam.Pool, o *v1.Port, s *v1.Subnet) error {
+// byFamily returns the addresses of a port in the order in which its status has them: IPv4 first.
+func byFamily(addrs []netip.Addr) []netip.Addr {
+	return slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
+}
+
+// takeAddresses gives the port the addresses that it names, those that it has, or the lowest free one of each family that
+// its subnet has.
+func takeAddresses(pool *ipam.Pool, o *v1.Port, s *v1.Subnet) error {
 	if len(o.Spec.Addresses) == 0 && len(o.Status.Addresses) > 0 {
 		return nil
 	}
 	if len(o.Spec.Addresses) == 0 {
-		for _, p := range s.Spec.Prefixes {
-			reserved := func(a netip.Addr) bool { return s.Reserved(a) != "" }
-			if addr, ok := pool.Lowest(p, reserved, o.Name); ok {
-				o.Status.Addresses = []netip.Addr{addr}
-				return nil
-			}
-		}
-		return refuse(o, http.StatusConflict, v1.CodeExhausted, "spec.addresses", "delete ports, or add a range to the subnet",
-			"no address is free in %s of subnet %s", joinPrefixes(s.Spec.Prefixes), s.Name)
+		return chooseAddresses(pool, o, s)
 	}
 	for _, had := range o.Status.Addresses {
 		pool.Release(had, ipam.MAC{}, o.Name)
 	}
-	o.Status.Addresses = nil
 	for i, addr := range o.Spec.Addresses {
 		field := fmt.Sprintf("spec.addresses[%d]", i)
 		if !slices.ContainsFunc(s.Spec.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }) {
@@ -120,8 +120,40 @@ func takeAddress(pool *ipam.Pool, o *v1.Port, s *v1.Subnet) error {
 			return refuse(o, http.StatusConflict, v1.CodeInUse, field, "choose another address, or leave it out to get one",
 				"%s is the address of port %s", addr, other)
 		}
-		o.Status.Addresses = append(o.Status.Addresses, addr)
 	}
+	o.Status.Addresses = byFamily(o.Spec.Addresses)
+	return nil
+}
+
+// chooseAddresses gives the port the lowest free address of each family that the subnet has.
+func chooseAddresses(pool *ipam.Pool, o *v1.Port, s *v1.Subnet) error {
+	reserved := func(a netip.Addr) bool { return s.Reserved(a) != "" }
+	var out []netip.Addr
+	for _, is4 := range []bool{true, false} {
+		ranges := slices.DeleteFunc(slices.Clone(s.Spec.Prefixes), func(p netip.Prefix) bool { return p.Addr().Is4() != is4 })
+		if len(ranges) == 0 {
+			continue
+		}
+		addr, ok := netip.Addr{}, false
+		for _, p := range ranges {
+			if addr, ok = pool.Lowest(p, reserved, o.Name); ok {
+				break
+			}
+		}
+		if !ok {
+			for _, a := range out {
+				pool.Release(a, ipam.MAC{}, o.Name)
+			}
+			fix := "delete ports, or add a range to the subnet"
+			if len(ranges) < len(s.Spec.Prefixes) {
+				fix += "; a port that names its addresses may do with one family"
+			}
+			return refuse(o, http.StatusConflict, v1.CodeExhausted, "spec.addresses", fix,
+				"no %s address is free in %s of subnet %s", familyOf(ranges[0].Addr()), joinPrefixes(ranges), s.Name)
+		}
+		out = append(out, addr)
+	}
+	o.Status.Addresses = out
 	return nil
 }
 

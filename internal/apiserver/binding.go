@@ -29,8 +29,11 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 		a := newAdmission(tx, time.Now().UTC().Truncate(time.Second))
 		a.self = true
 		item, err := a.put(doc)
+		if err != nil {
+			return err
+		}
 		action = item.Action
-		return err
+		return a.settle()
 	})
 	if action != v1.ActionUnchanged || err != nil {
 		s.audit(ctx, "register", "host", n.Name, "address", n.Spec.Address, "action", action, "err", err)

@@ -76,24 +76,66 @@ func (s *Server) removeSome(ctx context.Context, d deletion) (items []v1.ResultI
 	return items, revision, more, err
 }
 
-// drop deletes a resource; a port of a node that goes is only detached, and may be attached anywhere then.
+// drop deletes a resource, or changes it so that it no longer refers to what goes: a port of a node is detached, and may be
+// attached anywhere then; a route table loses the subnet, and the routes to the ports that go. Its other subnets and routes,
+// black holes among them, stay.
 func drop(tx *store.Tx, o, root v1.Object) v1.ResultItem {
 	m := o.Meta()
-	item := v1.ResultItem{Action: v1.ActionDeleted, Kind: o.GetKind(), Tenant: m.Tenant, Name: m.Name}
-	p, isPort := o.(*v1.Port)
-	if !isPort || root.GetKind() != v1.KindNode {
-		tx.Delete(o.GetKind(), m.Tenant, m.Name)
-		return item
+	item := v1.ResultItem{Action: v1.ActionConfigured, Kind: o.GetKind(), Tenant: m.Tenant, Name: m.Name}
+	switch u := o.(type) {
+	case *v1.Port:
+		if root.GetKind() == v1.KindNode {
+			tx.Put(freePort(u))
+			return item
+		}
+	case *v1.RouteTable:
+		switch root.(type) {
+		case *v1.Subnet, *v1.Port:
+			tx.Put(freeTable(tx, u, root))
+			return item
+		}
 	}
+	tx.Delete(o.GetKind(), m.Tenant, m.Name)
+	item.Action = v1.ActionDeleted
+	return item
+}
+
+// freePort returns a port that no longer refers to a node.
+func freePort(p *v1.Port) *v1.Port {
 	p = v1.Clone(p)
 	p.Status.Node, p.Status.Binding = "", ""
 	if p.Spec.Node != "" {
 		p.Spec.Node = ""
 		p.Generation++
 	}
-	tx.Put(p)
-	item.Action = v1.ActionConfigured
-	return item
+	return p
+}
+
+// freeTable returns a route table that no longer refers to a subnet with its ports, or to a port.
+func freeTable(tx lister, t *v1.RouteTable, root v1.Object) *v1.RouteTable {
+	t = v1.Clone(t)
+	goes := portsWith(tx, root)
+	t.Spec.Routes = slices.DeleteFunc(t.Spec.Routes, func(r v1.Route) bool { p, ok := r.Port(); return ok && goes[p] })
+	if root.GetKind() == v1.KindSubnet {
+		t.Spec.Subnets = slices.DeleteFunc(t.Spec.Subnets, func(s string) bool { return s == root.Meta().Name })
+	}
+	t.Generation++
+	return t
+}
+
+// portsWith lists the ports that go when a subnet or a port goes, by name.
+func portsWith(tx lister, root v1.Object) map[string]bool {
+	m := root.Meta()
+	if root.GetKind() == v1.KindPort {
+		return map[string]bool{m.Name: true}
+	}
+	goes := make(map[string]bool)
+	for _, o := range tx.List(v1.KindPort, m.Tenant) {
+		if o.(*v1.Port).Spec.Subnet == m.Name {
+			goes[o.Meta().Name] = true
+		}
+	}
+	return goes
 }
 
 // deletionScopes lists the scopes that the next transaction of a delete touches. For a node, they are those of its first
@@ -135,13 +177,24 @@ func usersOf(tx lister, o v1.Object) []v1.Object {
 	all := func(v1.Object) bool { return true }
 	switch o.(type) {
 	case *v1.Tenant:
+		keep(v1.KindRouteTable, m.Name, all)
 		keep(v1.KindPort, m.Name, all)
 		keep(v1.KindSubnet, m.Name, all)
 		keep(v1.KindVPC, m.Name, all)
 	case *v1.VPC:
+		keep(v1.KindRouteTable, m.Tenant, func(u v1.Object) bool { return u.(*v1.RouteTable).Spec.VPC == m.Name })
 		keep(v1.KindPort, m.Tenant, func(u v1.Object) bool { return u.(*v1.Port).Status.VPC == m.Name })
 		keep(v1.KindSubnet, m.Tenant, func(u v1.Object) bool { return u.(*v1.Subnet).Spec.VPC == m.Name })
-	case *v1.Subnet:
+	case *v1.Subnet, *v1.Port:
+		goes, isSubnet := portsWith(tx, o), o.GetKind() == v1.KindSubnet
+		keep(v1.KindRouteTable, m.Tenant, func(u v1.Object) bool {
+			t := u.(*v1.RouteTable)
+			return isSubnet && slices.Contains(t.Spec.Subnets, m.Name) ||
+				slices.ContainsFunc(t.Spec.Routes, func(r v1.Route) bool { p, ok := r.Port(); return ok && goes[p] })
+		})
+		if !isSubnet {
+			break
+		}
 		keep(v1.KindPort, m.Tenant, func(u v1.Object) bool { return u.(*v1.Port).Spec.Subnet == m.Name })
 	case *v1.Node:
 		keep(v1.KindPort, "", func(u v1.Object) bool {
@@ -166,6 +219,10 @@ func inUse(o v1.Object, users []v1.Object) error {
 		text += v1.ID(u)
 	}
 	fix := "delete those first, or delete all of it with --cascade"
+	switch o.GetKind() {
+	case v1.KindSubnet, v1.KindPort:
+		fix = "delete those first, or all of it with --cascade; a route table only loses what leads there"
+	}
 	if o.GetKind() == v1.KindNode {
 		fix = "detach or move those first, or detach and free all of them from the node with --cascade"
 	}

@@ -107,7 +107,7 @@ func (s *Server) register() {
 	useOurErrors()
 	config := huma.DefaultConfig("weft", "v1")
 	config.CreateHooks, config.DocsPath, config.SchemasPath = nil, "", ""
-	config.Info.Description = "The network of a cloud: tenants, VPCs, subnets, ports, nodes."
+	config.Info.Description = "The network of a cloud: tenants, VPCs, subnets, ports, route tables, nodes."
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"token": {}}}
 	s.api = humago.New(s.mux, config)
@@ -117,6 +117,7 @@ func (s *Server) register() {
 	registerKind[v1.VPC](s)
 	registerKind[v1.Subnet](s)
 	registerKind[v1.Port](s)
+	registerKind[v1.RouteTable](s)
 	s.registerCluster()
 }
 

@@ -72,6 +72,8 @@ func (s *Server) liveText(o v1.Object) string {
 		return fmt.Sprint(c.Status.Applied)
 	case *v1.Subnet:
 		return fmt.Sprint(c.Status.Applied)
+	case *v1.RouteTable:
+		return fmt.Sprint(c.Status.Applied)
 	case *v1.Port:
 		return fmt.Sprint(c.Status.Applied, c.Status.State)
 	}

@@ -64,6 +64,9 @@ func (s *Server) apply(ctx context.Context, docs []v1.Object, dryRun bool) (*v1.
 		if err := errs.OrNil(); err != nil {
 			return err
 		}
+		if err := a.settle(); err != nil {
+			return err
+		}
 		if dryRun {
 			return errDryRun
 		}

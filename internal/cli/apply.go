@@ -195,6 +195,8 @@ func appliedOf(o v1.Object) (v1.Applied, bool) {
 		return o.Status.Applied, true
 	case *v1.Port:
 		return o.Status.Applied, true
+	case *v1.RouteTable:
+		return o.Status.Applied, true
 	}
 	return v1.Applied{}, false
 }
@@ -258,10 +260,11 @@ func newCreateCommand(env *term.Env) *cobra.Command {
 		},
 	}
 	tenant.Flags().IntVar(&quotaPorts, "max-ports", 0, "quota of ports; default: the system's")
-	var subnet, address, node string
+	var subnet, node string
+	var addresses, sources []string
 	port := &cobra.Command{
 		Use: "port TENANT/NAME", Short: "Create a port", Args: cobra.ExactArgs(1),
-		Example: "  weft create port red/mine --subnet web\n  weft create port red/mine --subnet web --address 10.0.1.77 --node host-2",
+		Example: "  weft create port red/mine --subnet web\n  weft create port red/mine --subnet web --address 10.0.1.77,fd00:0:0:1::77 --node host-2\n  weft create port red/fw-1 --subnet fw --allow-source 0.0.0.0/0,::/0",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := env.Target()
 			if err != nil {
@@ -271,19 +274,27 @@ func newCreateCommand(env *term.Env) *cobra.Command {
 			if p.Tenant, p.Name, err = parsePort(args[0], t.Tenant); err != nil {
 				return err
 			}
-			if address != "" {
+			for _, address := range addresses {
 				a, err := netip.ParseAddr(address)
 				if err != nil {
-					return term.Usagef("--address %s is not an address such as 10.0.1.77", address)
+					return term.Usagef("--address %s is not an address such as 10.0.1.77 or fd00::77", address)
 				}
-				p.Spec.Addresses = []netip.Addr{a}
+				p.Spec.Addresses = append(p.Spec.Addresses, a)
+			}
+			for _, source := range sources {
+				s, err := netip.ParsePrefix(source)
+				if err != nil {
+					return term.Usagef("--allow-source %s is not a range such as 10.0.9.0/24 or ::/0", source)
+				}
+				p.Spec.AllowedSources = append(p.Spec.AllowedSources, s)
 			}
 			return create(cmd.Context(), env, p)
 		},
 	}
 	f := port.Flags()
 	f.StringVar(&subnet, "subnet", "", "subnet of the port (required)")
-	f.StringVar(&address, "address", "", "address of the port; default: the lowest that is free")
+	f.StringSliceVar(&addresses, "address", nil, "addresses of the port, one of each family at most; default: the lowest that are free")
+	f.StringSliceVar(&sources, "allow-source", nil, "ranges that it may send from besides its own addresses")
 	f.StringVar(&node, "node", "", "node on which the port may be attached; default: any")
 	cmd.AddCommand(tenant, port)
 	return cmd

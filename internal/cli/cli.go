@@ -48,7 +48,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	f.StringVar(&env.Color, "color", "auto", "colours: auto, always, never")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return term.Usage(err) })
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
-	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env))
+	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), newExplainCommand(env))
 	group(root, "operate", newStatusCommand(env), newCheckCommand(env), newTraceCommand(env), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
 	group(root, "run", append(extra, labcmd.New(env))...)
 	root.AddCommand(&cobra.Command{

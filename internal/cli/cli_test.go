@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -65,20 +67,26 @@ status: {vni: 4096, applied: {nodes: 2, applied: 1, waiting: [host-2]}}
 apiVersion: weft/v1
 kind: Subnet
 metadata: {name: web, tenant: red, uid: u5, resourceVersion: "7", generation: 1, createdAt: 2026-01-02T03:04:05Z}
-spec: {vpc: main, prefixes: [10.0.1.0/24], gateway: 10.0.1.1}
+spec: {vpc: main, prefixes: [10.0.1.0/24, "fd00:0:0:1::/64"], gateway: 10.0.1.1}
 status: {number: 1, applied: {nodes: 2, applied: 2}}
 ---
 apiVersion: weft/v1
 kind: Port
 metadata: {name: web-1, tenant: red, labels: {app: web, tier: front}, uid: u6, resourceVersion: "8", generation: 1, createdAt: 2026-01-02T03:04:05Z}
-spec: {subnet: web}
-status: {addresses: [10.0.1.4], mac: "02:15:7e:4e:e9:42", vpc: main, vni: 4096, node: host-1, binding: b1, state: Attached, applied: {nodes: 2, applied: 2}}
+spec: {subnet: web, allowedSources: [10.9.0.0/16]}
+status: {addresses: [10.0.1.4, "fd00:0:0:1::4"], mac: "02:15:7e:4e:e9:42", vpc: main, vni: 4096, node: host-1, binding: b1, state: Attached, applied: {nodes: 2, applied: 2}}
 ---
 apiVersion: weft/v1
 kind: Port
 metadata: {name: web-2, tenant: red, uid: u7, resourceVersion: "9", generation: 1, createdAt: 2026-01-02T03:04:05Z}
 spec: {subnet: web, addresses: [10.0.1.5], node: host-2}
 status: {addresses: [10.0.1.5], mac: "02:15:6f:11:af:23", vpc: main, vni: 4096, state: Detached, applied: {nodes: 2, applied: 2}}
+---
+apiVersion: weft/v1
+kind: RouteTable
+metadata: {name: out, tenant: red, uid: u8, resourceVersion: "10", generation: 1, createdAt: 2026-01-02T03:04:05Z}
+spec: {vpc: main, subnets: [db, web], routes: [{to: 0.0.0.0/0, via: port/web-1}, {to: "::/0", via: port/web-2}, {to: 10.8.0.0/16, via: blackhole}, {to: 10.7.0.0/16, via: port/gone}]}
+status: {number: 1, applied: {nodes: 2, applied: 2}}
 `
 
 func newDesk(t *testing.T) *desk {
@@ -133,7 +141,7 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.answer(w, v1.ClusterStatus{
 			Version: "v1", ResourceVersion: "9", UptimeSeconds: 3700, Store: v1.StoreStatus{Embedded: true, Version: "3.7.3", Members: 1, LatencyMS: 0.5, SizeBytes: 20480},
 			Nodes:  []v1.Node{*d.objects["/api/v1/nodes/host-1"].(*v1.Node), *d.objects["/api/v1/nodes/host-2"].(*v1.Node)},
-			Counts: map[string]int{"tenants": 1, "nodes": 2, "vpcs": 1, "subnets": 1, "ports": 2}, Drops: 12, Warnings: []string{"host-2: its agent has not been heard for 38s"},
+			Counts: map[string]int{"tenants": 1, "nodes": 2, "vpcs": 1, "subnets": 1, "ports": 2, "routetables": 1}, Drops: 12, Warnings: []string{"host-2: its agent has not been heard for 38s"},
 		})
 	case r.URL.Path == "/api/v1/drops":
 		d.answer(w, map[string]any{"items": []v1.Drop{
@@ -232,19 +240,31 @@ func weft(in string, args ...string) (out, errs string, code int) {
 // moments are times of creation, which differ from run to run.
 var moments = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:]+Z`)
 
+// writeDocuments makes the files that command lines name: a good one, one with errors, and one with a route table.
+func writeDocuments(t *testing.T) (file, bad, table string) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	head := func(kind, name string) string {
+		return "apiVersion: weft/v1\nkind: " + kind + "\nmetadata: {name: " + name + ", tenant: red}\n"
+	}
+	file = write("doc.yaml", "apiVersion: weft/v1\nkind: Port\nmetadata: {name: web-2, tenant: red, labels: {app: db}}\nspec: {subnet: web, addresses: [10.0.1.6]}\n---\n"+
+		"apiVersion: weft/v1\nkind: Tenant\nmetadata: {name: blue}\n")
+	bad = write("bad.yaml", head("Port", "x")+"spec: {subnett: web}\n---\n"+head("VPC", "y")+"spec: {prefixes: [10.0.0.1/16]}\n")
+	table = write("table.yaml", head("RouteTable", "out")+"spec: {vpc: main, subnets: [web], routes: [{to: 0.0.0.0/0, via: blackhole}]}\n")
+	return file, bad, table
+}
+
 // TestOutput compares what commands print with testdata/*.golden.
 func TestOutput(t *testing.T) {
 	d := newDesk(t)
-	file := filepath.Join(t.TempDir(), "doc.yaml")
-	doc := "apiVersion: weft/v1\nkind: Port\nmetadata: {name: web-2, tenant: red, labels: {app: db}}\nspec: {subnet: web, addresses: [10.0.1.6]}\n---\napiVersion: weft/v1\nkind: Tenant\nmetadata: {name: blue}\n"
-	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	bad := filepath.Join(filepath.Dir(file), "bad.yaml")
-	doc = "apiVersion: weft/v1\nkind: Port\nmetadata: {name: x, tenant: red}\nspec: {subnett: web}\n---\napiVersion: weft/v1\nkind: VPC\nmetadata: {name: y, tenant: red}\nspec: {prefixes: [10.0.0.1/16]}\n"
-	if err := os.WriteFile(bad, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file, bad, tableFile := writeDocuments(t)
 	d.refuse["GET /api/v1/tenants/blue"] = &v1.Error{Status: 404, Code: v1.CodeNotFound, Object: "tenant/blue", Message: "there is no such tenant"}
 	for name, line := range map[string]string{
 		"get_ports":         "get port -t red",
@@ -264,6 +284,19 @@ func TestOutput(t *testing.T) {
 		"describe_vpc":      "describe vpc main -t red",
 		"describe_subnet":   "describe subnet web -t red",
 		"describe_tenant":   "describe tenant red",
+		"describe_table":    "describe rt out -t red",
+		"get_tables":        "get routetable -t red",
+		"get_tables_wide":   "get rt -A -o wide",
+		"get_table_yaml":    "get routetable red/out -o yaml",
+		"explain":           "explain",
+		"explain_table":     "explain routetable.spec",
+		"explain_routes":    "explain rt.spec.routes",
+		"explain_field":     "explain port.spec.allowedSources",
+		"error_explain":     "explain port.spec.nope",
+		"create_appliance":  "create port red/fw-1 --subnet web --address 10.0.1.9,fd00:0:0:1::9 --allow-source 0.0.0.0/0,::/0",
+		"error_address":     "create port red/fw-1 --subnet web --address 10.0.1",
+		"diff_table":        "diff -f " + tableFile,
+		"apply_table":       "apply -f " + tableFile,
 		"status":            "status",
 		"dump":              "dump location --node host-1",
 		"apply":             "apply -f " + file,
@@ -299,7 +332,7 @@ func TestOutput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, errs, code := weft("", strings.Fields(line)...)
-			shown := strings.NewReplacer(file, "doc.yaml", bad, "bad.yaml", os.Getenv("WEFT_CONFIG"), "config.yaml").Replace(line)
+			shown := strings.NewReplacer(file, "doc.yaml", bad, "bad.yaml", tableFile, "table.yaml", os.Getenv("WEFT_CONFIG"), "config.yaml").Replace(line)
 			got := fmt.Sprintf("$ weft %s\n%s", shown, moments.ReplaceAllString(out, "TIME"))
 			if errs != "" {
 				got += "--- stderr\n" + strings.NewReplacer(os.Getenv("WEFT_CONFIG"), "config.yaml", bad, "bad.yaml").Replace(errs)
@@ -388,7 +421,7 @@ func TestDeleteByFileGoesFromUsersToUsed(t *testing.T) {
 			order = append(order, strings.Split(strings.TrimPrefix(rest, "tenants/red/"), "?")[0])
 		}
 	}
-	if want := "ports/web-1 ports/web-2 subnets/web vpcs/main nodes/host-1 nodes/host-2 tenants/red"; strings.Join(order, " ") != want {
+	if want := "routetables/out ports/web-1 ports/web-2 subnets/web vpcs/main nodes/host-1 nodes/host-2 tenants/red"; strings.Join(order, " ") != want {
 		t.Errorf("order %v, want %s", order, want)
 	}
 }
@@ -410,4 +443,61 @@ func TestEveryCommandHelps(t *testing.T) {
 		}
 	}
 	walk(New(&term.Env{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}))
+}
+
+func TestCompletionOfFields(t *testing.T) {
+	for begun, want := range map[string]string{
+		"rout": "routetable", "port.spec.add": "port.spec.addresses", "routetable.spec.routes.": "routetable.spec.routes.to routetable.spec.routes.via",
+		"port.nope.": "", "nope.": "", "tenant.spec.quota.r": "tenant.spec.quota.routeTables",
+	} {
+		if got := strings.Join(completeFields(begun), " "); got != want {
+			t.Errorf("%s completes to %q, want %q", begun, got, want)
+		}
+	}
+}
+
+// TestEveryFieldIsExplained: what a document may hold has a meaning, except where its own fields say it.
+func TestEveryFieldIsExplained(t *testing.T) {
+	for _, k := range v1.Kinds() {
+		if k.Doc == "" {
+			t.Errorf("%s has no meaning", k.Kind)
+		}
+		var walk func(path string, at reflect.Type)
+		walk = func(path string, at reflect.Type) {
+			for _, f := range fieldsOf(at) {
+				if below := fieldsOf(f.kind); f.doc == "" && len(below) == 0 {
+					t.Errorf("%s.%s has no meaning", path, f.name)
+				}
+				walk(path+"."+f.name, f.kind)
+			}
+		}
+		walk(k.Singular, reflect.TypeOf(k.New()).Elem())
+	}
+}
+
+// TestWhatIsPrintedCanBeAppliedAgain: IPv6 is full of what YAML could take for its own.
+func TestWhatIsPrintedCanBeAppliedAgain(t *testing.T) {
+	rt := &v1.RouteTable{
+		TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindRouteTable}, Metadata: v1.Metadata{Tenant: "red", Name: "out"},
+		Spec: v1.RouteTableSpec{VPC: "main", Subnets: []string{"web"}, Routes: []v1.Route{
+			{To: netip.MustParsePrefix("::/0"), Via: "blackhole"}, {To: netip.MustParsePrefix("fd00::/48"), Via: "port/a"},
+		}},
+	}
+	subnet := &v1.Subnet{
+		TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindSubnet}, Metadata: v1.Metadata{Tenant: "red", Name: "web"},
+		Spec: v1.SubnetSpec{
+			VPC: "main", Prefixes: []netip.Prefix{netip.MustParsePrefix("12:34::/64")}, Gateway: netip.MustParseAddr("12:34::56"),
+			DNS: []netip.Addr{netip.MustParseAddr("fd00::"), netip.MustParseAddr("1::"), netip.MustParseAddr("1:2:3:4:5:6:7:8")},
+		},
+	}
+	for _, o := range []v1.Object{rt, subnet} {
+		text, err := term.ToYAML(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := v1.DecodeYAML([]byte(text))
+		if err != nil || len(again) != 1 || !v1.SameSpec(o, again[0]) {
+			t.Errorf("%s\ncame back as %v, error %v", text, again, err)
+		}
+	}
 }

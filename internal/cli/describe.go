@@ -21,6 +21,7 @@ func newDescribeCommand(env *term.Env) *cobra.Command {
 		Short: "Show one resource with all that belongs to it",
 		Example: `  weft describe port red/web-1
   weft describe node host-1
+  weft describe routetable red/out
   weft describe vpc main -t red`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeRefs(env),
@@ -70,7 +71,7 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 	case *v1.Tenant:
 		q := o.Spec.Quota.Effective()
 		t.Add("Number:", fmt.Sprint(o.Status.Number))
-		t.Add("Quota:", fmt.Sprintf("%d VPCs, %d subnets, %d ports", q.VPCs, q.Subnets, q.Ports))
+		t.Add("Quota:", fmt.Sprintf("%d VPCs, %d subnets, %d ports, %d route tables", q.VPCs, q.Subnets, q.Ports, q.RouteTables))
 	case *v1.Node:
 		t.Add("Address:", o.Spec.Address.String())
 		t.Add("Roles:", strings.Join(o.Spec.Roles, ", "))
@@ -88,17 +89,23 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 	case *v1.Subnet:
 		t.Add("VPC:", o.Spec.VPC)
 		t.Add("Prefixes:", joined(o.Spec.Prefixes))
-		t.Add("Router:", o.Spec.Gateway.String())
+		t.Add("Router:", joined(routers(o)))
 		t.Add("DNS:", joined(o.Spec.DNS))
 	case *v1.Port:
 		t.Add("VPC:", fmt.Sprintf("%s (VNI %d)", o.Status.VPC, o.Status.VNI))
 		t.Add("Subnet:", o.Spec.Subnet)
 		t.Add("Address:", joined(o.Status.Addresses))
 		t.Add("MAC:", o.Status.MAC.String())
+		t.Add("Sends also:", joined(o.Spec.AllowedSources))
 		t.Add("May be at:", strings.TrimPrefix(dash(o.Spec.Node), "-")+map[bool]string{true: "any node"}[o.Spec.Node == ""])
 		t.Add("State:", o.Status.State)
 		t.Add("Node:", dash(o.Status.Node))
 		t.Add("Binding:", dash(o.Status.Binding))
+	}
+	if rt, ok := o.(*v1.RouteTable); ok {
+		t.Add("VPC:", rt.Spec.VPC)
+		t.Add("Subnets:", dash(strings.Join(rt.Spec.Subnets, ",")))
+		t.Add("Number:", fmt.Sprint(rt.Status.Number))
 	}
 	if a, ok := appliedOf(o); ok {
 		text := fmt.Sprintf("on %d of %d nodes", a.Applied, a.Nodes)
@@ -126,6 +133,8 @@ func describeMore(ctx context.Context, env *term.Env, c *client.Client, o v1.Obj
 		kind, keep = v1.KindPort, func(p v1.Object) bool { return p.(*v1.Port).Spec.Subnet == o.Name }
 	case *v1.Node:
 		kind, keep = v1.KindPort, func(p v1.Object) bool { return p.(*v1.Port).Status.Node == o.Name }
+	case *v1.RouteTable:
+		return describeRoutes(ctx, env, c, o)
 	case *v1.Port:
 		return describeHint(env, o)
 	}
@@ -146,6 +155,34 @@ func describeMore(ctx context.Context, env *term.Env, c *client.Client, o v1.Obj
 	}
 	t.Rows = append([][]string{heads(cols, false)}, t.Rows...)
 	fmt.Fprintf(env.Out, "\n%s:\n", strings.ToUpper(info.Plural[:1])+info.Plural[1:])
+	return t.Flush()
+}
+
+// describeRoutes lists the routes of a table, with the ports that they lead to.
+func describeRoutes(ctx context.Context, env *term.Env, c *client.Client, rt *v1.RouteTable) error {
+	if len(rt.Spec.Routes) == 0 {
+		_, err := fmt.Fprintf(env.Out, "\nNo routes.\n")
+		return err
+	}
+	all, _, err := c.List(ctx, v1.KindPort, rt.Tenant)
+	if err != nil {
+		return err
+	}
+	ports := make(map[string]*v1.Port, len(all))
+	for _, o := range all {
+		ports[o.Meta().Name] = o.(*v1.Port)
+	}
+	t := env.NewTable()
+	t.Add("TO", "VIA", "ADDRESS", "NODE", "STATE")
+	for _, r := range rt.Spec.Routes {
+		row := []string{r.To.String(), r.Via, "-", "-", "-"}
+		if name, isPort := r.Port(); isPort && ports[name] != nil {
+			p := ports[name]
+			row = []string{r.To.String(), r.Via, joined(p.Status.Addresses), dash(p.Status.Node), p.Status.State}
+		}
+		t.Add(row...)
+	}
+	fmt.Fprintf(env.Out, "\nRoutes:\n")
 	return t.Flush()
 }
 

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -50,12 +51,22 @@ func columns(kind v1.Kind) []column {
 			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.VPC).Status.Applied) }},
 			age, labels,
 		}
+	case v1.KindRouteTable:
+		return []column{
+			name, tenant,
+			{"VPC", false, func(o v1.Object) string { return o.(*v1.RouteTable).Spec.VPC }},
+			{"SUBNETS", false, func(o v1.Object) string { return dash(strings.Join(o.(*v1.RouteTable).Spec.Subnets, ",")) }},
+			{"ROUTES", false, func(o v1.Object) string { return fmt.Sprint(len(o.(*v1.RouteTable).Spec.Routes)) }},
+			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.RouteTable).Status.Applied) }},
+			age, labels,
+			{"NUMBER", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.RouteTable).Status.Number) }},
+		}
 	case v1.KindSubnet:
 		return []column{
 			name, tenant,
 			{"VPC", false, func(o v1.Object) string { return o.(*v1.Subnet).Spec.VPC }},
 			{"PREFIXES", false, func(o v1.Object) string { return joined(o.(*v1.Subnet).Spec.Prefixes) }},
-			{"GATEWAY", false, func(o v1.Object) string { return o.(*v1.Subnet).Spec.Gateway.String() }},
+			{"GATEWAY", false, func(o v1.Object) string { return joined(routers(o.(*v1.Subnet))) }},
 			{"APPLIED", false, func(o v1.Object) string { return applied(o.(*v1.Subnet).Status.Applied) }},
 			age, labels,
 		}
@@ -72,7 +83,17 @@ func columns(kind v1.Kind) []column {
 		{"VPC", true, func(o v1.Object) string { return o.(*v1.Port).Status.VPC }},
 		{"VNI", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Port).Status.VNI) }},
 		labels,
+		{"SOURCES", true, func(o v1.Object) string { return joined(o.(*v1.Port).Spec.AllowedSources) }},
 	}
+}
+
+// routers lists the addresses of the router in a subnet, one for each of its ranges.
+func routers(s *v1.Subnet) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range s.Spec.Prefixes {
+		out = append(out, s.Gateway(p))
+	}
+	return out
 }
 
 func dash(s string) string {

@@ -65,16 +65,17 @@ func TestWatch(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	newDesk(t)
 	for line, want := range map[string]string{
-		"get ":             "drops tenant node vpc subnet port",
-		"delete ":          "tenant node vpc subnet port",
-		"get port ":        "red/web-1 red/web-2",
-		"describe node ":   "host-1 host-2",
-		"attach ":          "red/web-1 red/web-2",
-		"detach red/web-2": "red/web-2",
-		"dump --node ":     "host-1 host-2",
-		"get port -t ":     "red",
-		"context use ":     "test",
-		"--color ":         "auto always never",
+		"get ":                "drops tenant node vpc subnet port routetable",
+		"delete ":             "tenant node vpc subnet port routetable",
+		"get port ":           "red/web-1 red/web-2",
+		"describe node ":      "host-1 host-2",
+		"attach ":             "red/web-1 red/web-2",
+		"detach red/web-2":    "red/web-2",
+		"dump --node ":        "host-1 host-2",
+		"get port -t ":        "red",
+		"context use ":        "test",
+		"explain port.spec.a": "port.spec.addresses port.spec.allowedSources",
+		"--color ":            "auto always never",
 	} {
 		args := strings.Split(line, " ")
 		out, _, code := weft("", append([]string{"__complete"}, args...)...)

@@ -106,6 +106,8 @@ func (c *controller) take(e store.Event) {
 			c.mark(vpcID{o.Tenant, o.Name})
 		case *v1.Subnet:
 			c.mark(vpcID{o.Tenant, o.Spec.VPC})
+		case *v1.RouteTable:
+			c.mark(vpcID{o.Tenant, o.Spec.VPC})
 		case *v1.Port:
 			c.mark(vpcID{o.Tenant, o.Status.VPC})
 		case *v1.Node:
@@ -224,6 +226,11 @@ func gather(view *store.View, id vpcID) (res graph.Resources, ok bool) {
 	for _, o := range view.List(v1.KindSubnet, id.tenant) {
 		if s := o.(*v1.Subnet); s.Spec.VPC == id.name {
 			res.Subnets = append(res.Subnets, s)
+		}
+	}
+	for _, o := range view.List(v1.KindRouteTable, id.tenant) {
+		if t := o.(*v1.RouteTable); t.Spec.VPC == id.name {
+			res.RouteTables = append(res.RouteTables, t)
 		}
 	}
 	for _, o := range view.List(v1.KindPort, id.tenant) {

@@ -38,6 +38,8 @@ func (l *live) Fill(obj v1.Object) {
 		o.Status.Applied = l.applied(o, vpcID{o.Tenant, o.Name})
 	case *v1.Subnet:
 		o.Status.Applied = l.applied(o, vpcID{o.Tenant, o.Spec.VPC})
+	case *v1.RouteTable:
+		o.Status.Applied = l.applied(o, vpcID{o.Tenant, o.Spec.VPC})
 	case *v1.Port:
 		o.Status.Applied = l.applied(o, vpcID{o.Tenant, o.Status.VPC})
 		o.Status.State = l.portState(o)

@@ -64,7 +64,9 @@ func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r tr
 	out := &v1.Trace{Steps: []v1.TraceStep{}, Reason: r.Reason}
 	from := ""
 	for _, a := range p.Status.Addresses {
-		from = a.String()
+		if a.Is4() == f.To.Is4() {
+			from = a.String()
+		}
 	}
 	out.Packet = fmt.Sprintf("%s %s > %s", protocol, from, f.To)
 	if protocol != "icmp" {

@@ -5,8 +5,11 @@
 package graph
 
 import (
+	"slices"
+
 	"weft/internal/control/overlay"
 	"weft/internal/control/port"
+	"weft/internal/control/routing"
 	"weft/internal/control/state"
 	"weft/internal/control/vpc"
 	"weft/internal/southbound"
@@ -23,6 +26,6 @@ func Compute(v state.VPC) Rows {
 	if len(v.Nodes) == 0 {
 		return Rows{}
 	}
-	common := append(vpc.Rows(v), overlay.Rows(v)...)
+	common := slices.Concat(vpc.Rows(v), overlay.Rows(v), routing.Rows(v))
 	return Rows{Common: common, Own: port.Rows(v)}
 }

@@ -44,6 +44,10 @@ func (w world) vpcs() []Resources {
 				if o.Tenant == vpc.Tenant && o.Status.VPC == vpc.Name {
 					r.Ports = append(r.Ports, o)
 				}
+			case *v1.RouteTable:
+				if o.Tenant == vpc.Tenant && o.Spec.VPC == vpc.Name {
+					r.RouteTables = append(r.RouteTables, o)
+				}
 			}
 		}
 		r.Node = func(name string) *v1.Node {

@@ -17,7 +17,8 @@ func Rows(v state.VPC) map[uint16][]southbound.Row {
 		s := v.Subnets[p.Subnet]
 		rows[p.Node] = append(rows[p.Node], southbound.Port{
 			VNI: v.VNI, Tenant: v.Tenant, Name: p.Name, TenantNumber: v.TenantNumber,
-			Subnet: s.Number, MAC: p.MAC, Binding: p.Binding, DNS: s.DNS, Interfaces: interfaces(s, p.Addresses),
+			Subnet: s.Number, Table: s.Table, MAC: p.MAC, Binding: p.Binding, DNS: s.DNS,
+			Interfaces: interfaces(s, p.Addresses), Sources: p.Sources,
 		})
 	}
 	return rows

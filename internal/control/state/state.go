@@ -19,14 +19,16 @@ type VPC struct {
 	Tenant, Name string
 	TenantNumber uint32
 	Prefixes     []netip.Prefix
-	Subnets      []Subnet // ascending by number
-	Ports        []Port   // ascending by name
-	Nodes        []Node   // that have a port of the VPC, ascending by number
+	Subnets      []Subnet     // ascending by number
+	Ports        []Port       // ascending by name
+	RouteTables  []RouteTable // that a subnet has, ascending by number
+	Nodes        []Node       // that have a port of the VPC, ascending by number
 }
 
 // Subnet is a part of a VPC's addresses.
 type Subnet struct {
 	Number uint32 // inside the VPC, from 1
+	Table  uint32 // number of the subnet's route table; 0: none
 	Ranges []Range
 	DNS    []netip.Addr
 }
@@ -43,6 +45,21 @@ type Port struct {
 	Subnet    int // index in VPC.Subnets
 	Addresses []netip.Addr
 	MAC       [6]byte
+	Sources   []netip.Prefix // that it may also send from, ascending
 	Node      uint16
 	Binding   string
+}
+
+// RouteTable is where packets go that leave the subnets that have it.
+type RouteTable struct {
+	Number uint32 // inside the VPC, from 1
+	Routes []Route
+}
+
+// Route leads to a port, or, as a black hole, nowhere.
+type Route struct {
+	Prefix    netip.Prefix
+	Blackhole bool
+	Node      uint16 // of the port; 0: it is attached nowhere
+	MAC       [6]byte
 }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "weft/api/v1"
+
+	"weft/internal/cli/term"
+)
+
+func newExplainCommand(env *term.Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain [KIND[.FIELD...]]",
+		Short: "Tell what a kind is for, and what its fields mean",
+		Long:  "Tell what a kind is for, and what its fields mean; without a kind, list the kinds. It asks no server.",
+		Example: `  weft explain
+  weft explain routetable
+  weft explain port.spec.allowedSources`,
+		Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return completeFields(begun), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return explainKinds(env)
+			}
+			return explain(env, args[0])
+		},
+	}
+}
+
+// explainKinds lists the kinds in the order in which they build on each other.
+func explainKinds(env *term.Env) error {
+	t := env.NewTable()
+	t.Add("KIND", "WORDS", "MEANING")
+	for _, k := range v1.Kinds() {
+		t.Add(string(k.Kind), strings.Join(append([]string{k.Singular, k.Plural}, k.Short...), ","), k.Doc)
+	}
+	return t.Flush()
+}
+
+// explain writes what a path such as port.spec.addresses means, and what is below it.
+func explain(env *term.Env, path string) error {
+	words := strings.Split(path, ".")
+	kind, err := parseKind(words[0])
+	if err != nil {
+		return err
+	}
+	at := field{kind: reflect.TypeOf(kind.New()).Elem(), doc: kind.Doc}
+	for i, w := range words[1:] {
+		next, ok := find(fieldsOf(at.kind), w)
+		if !ok {
+			so := strings.Join(append([]string{kind.Singular}, words[1:i+1]...), ".")
+			return term.Usagef("%s has no field %q; 'weft explain %s' lists those it has", so, w, so)
+		}
+		at = next
+	}
+	t := env.NewTable()
+	t.Add("Kind:", fmt.Sprintf("%s (%s)", kind.Kind, v1.APIVersion))
+	if len(words) > 1 {
+		t.Add("Field:", strings.Join(words[1:], "."))
+		t.Add("Type:", at.word())
+	}
+	if at.doc != "" {
+		t.Add("Meaning:", at.doc)
+	}
+	if at.example != "" {
+		t.Add("Example:", at.example)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	below := fieldsOf(at.kind)
+	if len(below) == 0 {
+		return nil
+	}
+	t = env.NewTable()
+	t.Add("FIELD", "TYPE", "MEANING")
+	for _, f := range below {
+		t.Add(f.name, f.word(), f.doc)
+	}
+	fmt.Fprintln(env.Out)
+	return t.Flush()
+}
+
+// field is one field of a kind as documents write it.
+type field struct {
+	name, doc, example string
+	kind               reflect.Type
+	required, readOnly bool
+}
+
+// word is the field's type as people say it.
+func (f field) word() string {
+	out := typeWord(f.kind)
+	switch {
+	case f.readOnly:
+		out += ", read only"
+	case f.required:
+		out += ", required"
+	}
+	return out
+}
+
+func typeWord(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[netip.Addr]():
+		return "address"
+	case reflect.TypeFor[netip.Prefix]():
+		return "range"
+	case reflect.TypeFor[v1.MAC]():
+		return "Ethernet address"
+	case reflect.TypeFor[time.Time]():
+		return "time"
+	}
+	switch t.Kind() {
+	case reflect.Slice:
+		one := typeWord(t.Elem())
+		switch {
+		case strings.HasSuffix(one, "ss"):
+			return "list of " + one + "es"
+		case strings.HasSuffix(one, "s"):
+			return "list of " + one
+		}
+		return "list of " + one + "s"
+	case reflect.Map, reflect.Struct:
+		return "fields"
+	case reflect.String:
+		return "text"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "number"
+}
+
+// fieldsOf lists the fields of a type, or of what a list of it holds, in the order in which documents have them.
+func fieldsOf(t reflect.Type) []field {
+	if t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || typeWord(t) != "fields" {
+		return nil
+	}
+	var out []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous && name == "" {
+			out = append(out, fieldsOf(f.Type)...)
+			continue
+		}
+		if name == "" || name == "-" {
+			continue
+		}
+		out = append(out, field{
+			name: name, doc: f.Tag.Get("doc"), example: f.Tag.Get("example"), kind: f.Type,
+			required: !strings.Contains(rest, "omit"), readOnly: f.Tag.Get("readOnly") == "true",
+		})
+	}
+	return out
+}
+
+func find(fields []field, name string) (field, bool) {
+	for _, f := range fields {
+		if f.name == name {
+			return f, true
+		}
+	}
+	return field{}, false
+}
+
+// completeFields completes a path such as port.spec.addr.
+func completeFields(begun string) []string {
+	path, last := "", begun
+	if i := strings.LastIndexByte(begun, '.'); i >= 0 {
+		path, last = begun[:i], begun[i+1:]
+	}
+	var out []string
+	if path == "" {
+		for _, k := range v1.Kinds() {
+			if strings.HasPrefix(k.Singular, last) {
+				out = append(out, k.Singular)
+			}
+		}
+		return out
+	}
+	words := strings.Split(path, ".")
+	kind, err := parseKind(words[0])
+	if err != nil {
+		return nil
+	}
+	at := reflect.TypeOf(kind.New()).Elem()
+	for _, w := range words[1:] {
+		f, ok := find(fieldsOf(at), w)
+		if !ok {
+			return nil
+		}
+		at = f.kind
+	}
+	for _, f := range fieldsOf(at) {
+		if strings.HasPrefix(f.name, last) {
+			out = append(out, path+"."+f.name)
+		}
+	}
+	return out
+}
