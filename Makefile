@@ -8,12 +8,12 @@ PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel ./internal/netns ./l
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/apiserver ./internal/store ./client
 UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
-DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping
+DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping qemu-system-x86
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
 timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build generate fmt lint test test-form test-unit test-root scenario soak lab demo fuzz deps clean
+.PHONY: help build generate fmt lint test test-form test-unit test-root scenario soak lab demo vm fuzz deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ lint: bin/tools ## check form: formatting, vet, linters
 	clang-format-19 --dry-run -Werror $(C_FILES)
 	bin/tools/golangci-lint run --allow-serial-runners ./...
 
-test: deps test-form test-unit test-root scenario ## all tests, as CI runs them (as root; installs what it needs)
+test: deps test-form test-unit test-root scenario vm ## all tests, as CI runs them (as root; installs what it needs)
 	@echo "== all parts passed"
 
 test-form: bin/tools
@@ -56,6 +56,9 @@ test-root: ## tests on this kernel: programs, drivers, namespaces (as root)
 
 scenario: build ## stories on the lab (as root); RUN=name for one
 	$(call timed,scenario,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test $(if $(RUN),-run '/$(RUN)' -v) ./test/scenario)
+
+vm: build ## a virtual machine on a tap of the lab (as root)
+	$(call timed,vm,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/vm)
 
 soak: build ## the stories again and again, and 10 million packets through model and programs; COUNT=20 (as root)
 	REQUIRE_PRIVILEGED=1 go test ./bpf/model -packets 10000000 -timeout 2h

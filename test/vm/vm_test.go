@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "weft/api/v1"
+	"weft/internal/base/privtest"
+	"weft/lab"
+)
+
+// helperVariable makes this program a helper inside a workload instead of a test.
+const helperVariable = "WEFT_VM_HELPER"
+
+// bulk is how much is sent each way, bytes.
+const bulk = 4 << 20
+
+func TestMain(m *testing.M) {
+	if what := os.Getenv(helperVariable); what != "" {
+		if err := help(what, os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// help takes what comes by TCP and prints its sum, or sends a file.
+func help(what, argument string) error {
+	switch what {
+	case "take":
+		l, err := net.Listen("tcp", argument)
+		if err != nil {
+			return err
+		}
+		fmt.Println("ready")
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		sum := sha256.New()
+		if _, err := io.Copy(sum, c); err != nil {
+			return err
+		}
+		fmt.Printf("%x\n", sum.Sum(nil))
+		return nil
+	case "send":
+		for deadline := time.Now().Add(5 * time.Second); ; {
+			c, err := net.Dial("tcp", argument)
+			if err == nil {
+				_, err = io.Copy(c, os.Stdin)
+				return err
+			}
+			if time.Now().After(deadline) {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("no helper %q", what)
+}
+
+// TestVirtualMachine boots one on a tap and asks of it what a tenant would.
+func TestVirtualMachine(t *testing.T) {
+	privtest.Require(t)
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Fatalf("%v; 'make deps' installs it", err)
+	}
+	img := buildImage(t)
+	l := bringUp(t)
+	at, err := l.Agent("host-1").Attach(t.Context(), v1.AttachRequest{Tenant: "red", Port: "vm-1", Tap: "tap0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at.Way != "tap" || !at.Made || at.MTU != 1450 {
+		t.Fatalf("attached %+v", at)
+	}
+	m := boot(t, l, "host-1", img, at)
+	if mtu := m.run("cat /sys/class/net/eth0/mtu"); mtu != "1450" {
+		t.Errorf("the machine's MTU is %s, want 1450 from host_mtu", mtu)
+	}
+	m.run("ip addr add 10.0.1.5/24 dev eth0; ip route add default via 10.0.1.1")
+	m.run("ping -c 3 -W 2 10.0.1.1")
+	m.run("ping -c 3 -W 2 10.0.1.4")
+	bulkBothWays(t, l, m)
+	restartUnderTraffic(t, l, m)
+	forge(t, l, m)
+}
+
+// bulkBothWays sends by TCP, so that the machine and the workload hand each other's host super-packets to cut and
+// checksums to finish.
+func bulkBothWays(t *testing.T, l *lab.Lab, m *machine) {
+	t.Helper()
+	take := helper(t, l, "take", "10.0.1.4:7000", nil)
+	m.run("dd if=/dev/urandom of=/bulk bs=64k count=%d 2>/dev/null", bulk/(64<<10))
+	want, _, _ := strings.Cut(m.run("sha256sum /bulk"), " ")
+	m.run("nc 10.0.1.4 7000 < /bulk")
+	if got := take(); got != want {
+		t.Errorf("from the machine: sum %s, want %s", got, want)
+	}
+	data := bytes.Repeat([]byte("from the workload to the machine"), bulk/32)
+	end := m.begin("nc -l -p 7001 > /bulk; sha256sum /bulk")
+	helper(t, l, "send", "10.0.1.5:7001", bytes.NewReader(data))()
+	if got, want := end(), fmt.Sprintf("%x", sha256.Sum256(data)); !strings.HasPrefix(got, want) {
+		t.Errorf("to the machine: sum %s, want %s", got, want)
+	}
+}
+
+// helper starts this program as a helper in the workload; end waits for it and returns the last line that it printed.
+func helper(t *testing.T, l *lab.Lab, what, argument string, in io.Reader) (end func() string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", argument)
+	cmd.Env = append(os.Environ(), helperVariable+"="+what)
+	return start(t, l, "red/web-1", cmd, in)
+}
+
+// start starts a command on a target of the lab; end waits for it and returns the last line that it printed.
+func start(t *testing.T, l *lab.Lab, target string, cmd *exec.Cmd, in io.Reader) (end func() string) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &out
+	if err := l.Start(cmd, target); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, if all is well
+	return func() string {
+		t.Helper()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatalf("%s on %s: %v\n%s", cmd.Args, target, err, &out)
+			}
+		case <-time.After(commandWithin):
+			t.Fatalf("%s on %s does not end", cmd.Args, target)
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		return lines[len(lines)-1]
+	}
+}
+
+// restartUnderTraffic ends the agent of the machine's host by force, starts it again, and again in good order, while
+// machine and workload ping each other. Nothing may be lost.
+func restartUnderTraffic(t *testing.T, l *lab.Lab, m *machine) {
+	t.Helper()
+	var out bytes.Buffer
+	const count = 250
+	ping := exec.Command("ping", "-n", "-q", "-c", fmt.Sprint(count), "-i", "0.02", "-W", "3", "10.0.1.5")
+	ping.Stdout = &out
+	if err := l.Start(ping, "red/web-1"); err != nil {
+		t.Fatal(err)
+	}
+	end := m.begin("ping -q -c 25 -i 0.2 -W 3 10.0.1.4")
+	if err := l.Restart("host-1"); err != nil {
+		t.Fatal(err)
+	}
+	awaitReady(t, l)
+	killAgent(t, l)
+	awaitReady(t, l)
+	if err := ping.Wait(); err != nil || !strings.Contains(out.String(), fmt.Sprintf("%d received", count)) {
+		t.Errorf("while the agent was restarted: %v\n%s", err, &out)
+	}
+	if text := end(); !strings.Contains(text, "25 packets received") {
+		t.Errorf("while the agent was restarted, the machine saw\n%s", text)
+	}
+}
+
+// killAgent ends the agent of host-1 by force and starts it again.
+func killAgent(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	i := slices.IndexFunc(l.Processes, func(p lab.Process) bool { return p.Node == "host-1" })
+	if err := l.Signal("host-1", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	again := exec.Command(l.Processes[i].Args[0], l.Processes[i].Args[1:]...)
+	if err := l.Start(again, "host-1"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = again.Process.Kill() // the lab does not know it
+		_ = again.Wait()
+	})
+}
+
+// awaitReady waits until the agent of host-1 is in sync and has its port, and has written nothing for that.
+func awaitReady(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		st, err := l.Agent("host-1").Status(ctx)
+		if err != nil || !st.Synced || len(st.Attachments) != 1 || !st.Attachments[0].Ready {
+			continue
+		}
+		if st.Writes != 0 {
+			t.Errorf("the restarted agent wrote %d times to the kernel", st.Writes)
+		}
+		return
+	}
+	t.Fatal("the restarted agent is not ready")
+}
+
+// forge has the machine send from an address that is not its own.
+func forge(t *testing.T, l *lab.Lab, m *machine) {
+	t.Helper()
+	m.run("ip addr add 10.0.1.77/24 dev eth0")
+	m.run("! ping -c 2 -W 1 -I 10.0.1.77 10.0.1.4")
+	drops, err := l.Agent("host-1").Dump(t.Context(), "drop")
+	if err != nil || !strings.Contains(drops, "reason=src-ip-spoof packets=2 ") {
+		t.Errorf("drops, %v:\n%s", err, drops)
+	}
+}
+
+// bringUp makes a lab of two hosts, and takes it down after the test.
+func bringUp(t *testing.T) *lab.Lab {
+	t.Helper()
+	program := os.Getenv("WEFT_BIN")
+	if program == "" {
+		program = filepath.Join(t.TempDir(), "weft")
+		build := exec.Command("go", "build", "-o", program, "weft/cmd/weft")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build weft: %v\n%s", err, out)
+		}
+	}
+	t.Setenv("WEFT_CONFIG", filepath.Join(t.TempDir(), "config.yaml")) // the user's own contexts are not touched
+	topology, err := lab.LoadTopology("testdata/pair.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("vm%d", os.Getpid())
+	t.Cleanup(func() {
+		if err := lab.Down(name, io.Discard); err != nil {
+			t.Error(err)
+		}
+	})
+	l, err := lab.Up(t.Context(), lab.UpConfig{Name: name, Topology: topology, Binary: program, Progress: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
