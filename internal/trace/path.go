@@ -14,61 +14,173 @@ import (
 var (
 	broadcastMAC = southbound.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	broadcastIP  = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	routerLink   = netip.MustParseAddr("fe80::1")   // the router, in every subnet
+	allNodes     = netip.MustParseAddr("ff02::1")   // of a link
+	allRouters   = netip.MustParseAddr("ff02::2")   // of a link
+	allServers   = netip.MustParseAddr("ff02::1:2") // of DHCPv6, and relays
+)
+
+// Ports of DHCP (RFC 2131, RFC 8415).
+const (
+	dhcpServer, dhcpClient   = 67, 68
+	dhcp6Server, dhcp6Client = 547, 546
 )
 
 // FromPort is bpf/from_port: a frame that the workload of a port sends. The order of checks is the program's.
 func (n *Node) FromPort(id PortID, frame []byte) Result {
 	p := packet{frame: slices.Clone(frame)}
+	object := "port/" + id.String()
 	port, ok := n.ports[id]
 	if !ok {
-		return n.drop(&p, reasonPortUnknown, "port/"+id.String(), "no such port is attached here")
+		return n.drop(&p, reasonPortUnknown, object, "no such port is attached here")
 	}
 	if reason := p.ethernet(); reason != "" {
-		return n.drop(&p, reason, "port/"+id.String(), "")
+		return n.drop(&p, reason, object, "")
 	}
 	if p.src != port.MAC {
-		return n.drop(&p, reasonSrcMAC, "port/"+id.String(), fmt.Sprintf("source MAC %s, the port's is %s", p.src, port.MAC))
+		return n.drop(&p, reasonSrcMAC, object, fmt.Sprintf("source MAC %s, the port's is %s", p.src, port.MAC))
 	}
-	if p.typ == typeARP {
+	switch p.typ {
+	case typeARP:
 		return n.arp(&p, port)
+	case typeIPv6:
+		return n.fromPort6(&p, port)
 	}
-	if reason := p.ipv4Header(); reason != "" {
-		return n.drop(&p, reason, "port/"+id.String(), "")
-	}
-	if reason, why := n.mayPass(&p, port); reason != "" {
-		return n.drop(&p, reason, "port/"+id.String(), why)
-	}
-	n.note("from port", "port/"+id.String(), "pass", "source MAC and address are the port's")
-	to, ok := n.locations[locationKey{port.VNI, p.ip.dst}]
-	if !ok {
-		return n.drop(&p, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("%s lives nowhere in the VPC", p.ip.dst))
-	}
-	if to.kind == router {
-		return n.echo(&p)
-	}
-	return n.forward(&p, port, to)
+	return n.fromPort4(&p, port)
 }
 
-// addressOf4 is the port's IPv4 address; without one it is none that a packet can have.
-func addressOf4(port southbound.Port) netip.Addr {
+func (n *Node) fromPort4(p *packet, port southbound.Port) Result {
+	object := objectOf(port)
+	reason := p.ipv4()
+	if reason == "" {
+		reason = p.options()
+	}
+	if reason != "" {
+		return n.drop(p, reason, object, "")
+	}
+	from, to := p.udp()
+	if from == dhcpServer && to == dhcpClient {
+		return n.drop(p, reasonDHCPServer, object, "ports are no DHCP servers")
+	}
+	if from == dhcpClient && to == dhcpServer && n.asks4(p, port) {
+		return n.service(p, object, "DHCP")
+	}
+	if reason, why := n.mayPass4(p, port); reason != "" {
+		return n.refuse(p, port, reason, object, why)
+	}
+	n.note("from port", object, "pass", "source MAC and address are the port's")
+	return n.onward(p, port)
+}
+
+func (n *Node) fromPort6(p *packet, port southbound.Port) Result {
+	object := objectOf(port)
+	if !address(port, false).IsValid() {
+		return n.drop(p, reasonIPv6, object, "the port has no IPv6 address")
+	}
+	reason := p.ipv6()
+	if reason == "" {
+		reason = p.extensions()
+	}
+	if reason != "" {
+		return n.drop(p, reason, object, "")
+	}
+	if kind, is := p.neighbourDiscovery(); is {
+		return n.neighbour(p, port, kind)
+	}
+	from, to := p.udp()
+	if from == dhcp6Server && to == dhcp6Client {
+		return n.drop(p, reasonDHCPServer, object, "ports are no DHCP servers")
+	}
+	if from == dhcp6Client && to == dhcp6Server && !p.ip.fragment && p.ip.len == ipv6Len && p.ip.src.IsLinkLocalUnicast() && p.ip.dst == allServers {
+		return n.service(p, object, "DHCPv6")
+	}
+	if reason, why := n.mayPass6(p, port); reason != "" {
+		return n.refuse(p, port, reason, object, why)
+	}
+	n.note("from port", object, "pass", "source MAC and address are the port's")
+	if p.ip.dst == routerLink {
+		return n.echo(p)
+	}
+	if to, ok := n.find(p, port); p.ip.src.IsLinkLocalUnicast() && (!ok || to.kind != router) {
+		return n.drop(p, reasonLinkLocal, object, "link-local addresses speak with the router only")
+	}
+	return n.onward(p, port)
+}
+
+// onward takes a packet that may pass to where its destination is.
+func (n *Node) onward(p *packet, port southbound.Port) Result {
+	to, ok := n.find(p, port)
+	switch {
+	case !ok:
+		return n.refuse(p, port, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("%s lives nowhere in the VPC", p.ip.dst))
+	case to.kind == nowhere:
+		return n.refuse(p, port, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("the port that %s is routed through is attached nowhere", p.ip.dst))
+	case to.kind == blackhole:
+		return n.refuse(p, port, reasonBlackhole, n.vpc(port.VNI), fmt.Sprintf("a route makes %s a hole", p.ip.dst))
+	case to.kind == local && to.port == PortID{port.Tenant, port.Name}:
+		return n.refuse(p, port, reasonToSelf, n.vpc(port.VNI), "the route leads back to the port itself")
+	case to.kind == router:
+		return n.echo(p)
+	}
+	return n.forward(p, port, to)
+}
+
+// asks4 reports whether a question for an IPv4 address is for the agent.
+func (n *Node) asks4(p *packet, port southbound.Port) bool {
+	own := address(port, true)
+	if p.ip.fragment || !own.IsValid() || p.ip.src != own && !p.ip.src.IsUnspecified() {
+		return false
+	}
+	to, ok := n.locations[locationKey{port.VNI, p.ip.dst}]
+	return p.ip.dst == broadcastIP || ok && to.kind == router && p.dst == n.cfg.RouterMAC
+}
+
+// service hands the packet to the agent.
+func (n *Node) service(p *packet, object, what string) Result {
+	n.note("to agent", object, "pass", what)
+	return Result{Verdict: Service, Frame: p.frame}
+}
+
+// address is the port's own of a family; without one it is none that a packet can have.
+func address(port southbound.Port, ipv4 bool) netip.Addr {
 	for _, i := range port.Interfaces {
-		if i.Address.Is4() {
+		if i.Address.Is4() == ipv4 {
 			return i.Address
 		}
 	}
 	return netip.Addr{}
 }
 
-// mayPass checks what a port may send.
-func (n *Node) mayPass(p *packet, port southbound.Port) (reason, why string) {
-	own, first := addressOf4(port), p.ip.dst.As4()[0]
-	size := len(p.frame) - ethernetLen
+// gateway is the router's address in the port's subnet.
+func gateway(port southbound.Port, ipv4 bool) netip.Addr {
+	for _, i := range port.Interfaces {
+		if i.Address.Is4() == ipv4 {
+			return i.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// allowed reports whether a port may send from an address that is not its own.
+func allowed(port southbound.Port, a netip.Addr) bool {
+	return !special(a) && slices.ContainsFunc(port.Sources, func(s netip.Prefix) bool { return s.Contains(a) })
+}
+
+// ownLink reports whether an address is one that a port may speak IPv6 from: its own, or any link-local one but the
+// router's.
+func ownLink(port southbound.Port, a netip.Addr) bool {
+	return a == address(port, false) || a.IsLinkLocalUnicast() && a != routerLink
+}
+
+// mayPass4 checks what a port may send.
+func (n *Node) mayPass4(p *packet, port southbound.Port) (reason, why string) {
+	own, first := address(port, true), p.ip.dst.As4()[0]
 	switch {
 	case p.dst == broadcastMAC:
 		return reasonBroadcast, "to all stations of the segment"
 	case p.dst[0]&1 != 0:
 		return reasonMulticast, "to a group of stations"
-	case p.ip.src != own:
+	case p.ip.src != own && !allowed(port, p.ip.src):
 		return reasonSrcIP, fmt.Sprintf("source address %s, the port's is %s", p.ip.src, own)
 	case first >= 224 && first < 240:
 		return reasonMulticast, fmt.Sprintf("%s is a group", p.ip.dst)
@@ -76,7 +188,28 @@ func (n *Node) mayPass(p *packet, port southbound.Port) (reason, why string) {
 		return reasonBroadcast, "to everybody"
 	case p.ip.dst == own:
 		return reasonToSelf, "to the port's own address"
-	case size > n.cfg.MTU:
+	}
+	return n.fits(p)
+}
+
+func (n *Node) mayPass6(p *packet, port southbound.Port) (reason, why string) {
+	switch own := address(port, false); {
+	case p.dst[0]&1 != 0:
+		return reasonMulticast, "to a group of stations"
+	case !ownLink(port, p.ip.src) && !allowed(port, p.ip.src):
+		return reasonSrcIP, fmt.Sprintf("source address %s, the port's is %s", p.ip.src, own)
+	case p.ip.dst.IsMulticast():
+		return reasonMulticast, fmt.Sprintf("%s is a group", p.ip.dst)
+	case p.ip.dst == own:
+		return reasonToSelf, "to the port's own address"
+	case p.ip.dst.IsLinkLocalUnicast() && p.ip.dst != routerLink:
+		return reasonLinkLocal, "link-local addresses speak with the router only"
+	}
+	return n.fits(p)
+}
+
+func (n *Node) fits(p *packet) (reason, why string) {
+	if size := len(p.frame) - ethernetLen; size > n.cfg.MTU {
 		return reasonTooBig, fmt.Sprintf("%d bytes, the overlay's MTU is %d", size, n.cfg.MTU)
 	}
 	return "", ""
@@ -86,17 +219,17 @@ func (n *Node) mayPass(p *packet, port southbound.Port) (reason, why string) {
 func (n *Node) forward(p *packet, port southbound.Port, to location) Result {
 	if p.dst != n.cfg.RouterMAC {
 		if p.dst != to.mac || to.subnet != port.Subnet {
-			return n.drop(p, reasonDstMAC, n.vpc(port.VNI), fmt.Sprintf("%s is neither the router's MAC nor that of %s in this subnet", p.dst, p.ip.dst))
+			return n.refuse(p, port, reasonDstMAC, n.vpc(port.VNI), fmt.Sprintf("%s is neither the router's MAC nor that of %s in this subnet", p.dst, p.ip.dst))
 		}
 		n.note("bridge", n.vpc(port.VNI), "pass", fmt.Sprintf("subnet %d", to.subnet))
 	} else {
 		if p.ip.ttl <= 1 {
-			return n.drop(p, reasonTTL, n.vpc(port.VNI), fmt.Sprintf("TTL %d at the router", p.ip.ttl))
+			return n.refuse(p, port, reasonTTL, n.vpc(port.VNI), fmt.Sprintf("TTL %d at the router", p.ip.ttl))
 		}
 		before := p.ip.ttl
 		p.setMACs(to.mac, n.cfg.RouterMAC)
 		p.setTTL(before - 1)
-		n.note("route", n.vpc(port.VNI), "pass", fmt.Sprintf("subnet %d to subnet %d, TTL %d to %d", port.Subnet, to.subnet, before, before-1))
+		n.note("route", n.vpc(port.VNI), "pass", n.routeDetail(port, to, before))
 	}
 	if to.kind == remote {
 		n.note("to tunnel", "node/"+n.names[to.node], "pass", fmt.Sprintf("VNI %d, to %s", port.VNI, to.tunnel))
@@ -106,33 +239,72 @@ func (n *Node) forward(p *packet, port southbound.Port, to location) Result {
 	return Result{Verdict: Local, Frame: p.frame, Port: to.port}
 }
 
+// routeDetail tells which way a packet is routed: to a subnet, or by a route of the table.
+func (n *Node) routeDetail(port southbound.Port, to location, ttl byte) string {
+	if to.subnet == 0 {
+		return fmt.Sprintf("route table %d, next hop %s, TTL %d to %d", port.Table, to.mac, ttl, ttl-1)
+	}
+	return fmt.Sprintf("subnet %d to subnet %d, TTL %d to %d", port.Subnet, to.subnet, ttl, ttl-1)
+}
+
 // FromUplink is bpf/from_uplink: a frame that came through the tunnel from a tunnel end.
 func (n *Node) FromUplink(vni uint32, from netip.Addr, frame []byte) Result {
 	p := packet{frame: slices.Clone(frame)}
 	if _, ok := n.senders[locationKey{vni, from}]; !ok {
 		return n.drop(&p, reasonPeerUnknown, from.String(), fmt.Sprintf("no node at %s may send VNI %d", from, vni))
 	}
-	if reason := p.ethernet(); reason != "" {
-		return n.drop(&p, reason, from.String(), "")
+	reason := p.ethernet()
+	if reason == "" {
+		reason = p.fixed()
 	}
-	if reason := p.ipv4Header(); reason != "" {
+	if reason != "" {
 		return n.drop(&p, reason, from.String(), "")
 	}
 	n.note("from tunnel", n.vpc(vni), "pass", fmt.Sprintf("%s may send VNI %d", from, vni))
 	to, ok := n.locations[locationKey{vni, p.ip.dst}]
-	if !ok || to.kind != local {
-		return n.drop(&p, reasonNotLocal, n.vpc(vni), fmt.Sprintf("%s is not at this node", p.ip.dst))
-	}
-	if p.dst != to.mac {
-		return n.drop(&p, reasonDstMAC, "port/"+to.port.String(), fmt.Sprintf("for MAC %s, the port's is %s", p.dst, to.mac))
+	here := ok && to.kind == local
+	if !here || p.dst != to.mac {
+		hop, routed := n.hops[hopKey{vni, p.dst}]
+		switch {
+		case routed:
+			to = hop
+		case !here:
+			return n.drop(&p, reasonNotLocal, n.vpc(vni), fmt.Sprintf("%s is not at this node", p.ip.dst))
+		default:
+			return n.drop(&p, reasonDstMAC, "port/"+to.port.String(), fmt.Sprintf("for MAC %s, the port's is %s", p.dst, to.mac))
+		}
 	}
 	n.note("to port", "port/"+to.port.String(), "deliver", "")
 	return Result{Verdict: Local, Frame: p.frame, Port: to.port}
 }
 
+// FromService is bpf/from_service: a frame that the agent sends to a port.
+func (n *Node) FromService(id PortID, frame []byte) Result {
+	p := packet{frame: slices.Clone(frame)}
+	if reason := p.ethernet(); reason != "" {
+		return n.drop(&p, reason, "agent", "")
+	}
+	port, ok := n.ports[id]
+	if !ok {
+		return n.drop(&p, reasonPortUnknown, "port/"+id.String(), "no such port is attached here")
+	}
+	if p.dst[0]&1 == 0 && p.dst != port.MAC {
+		return n.drop(&p, reasonDstMAC, objectOf(port), fmt.Sprintf("for MAC %s, the port's is %s", p.dst, port.MAC))
+	}
+	p.setMACs(p.dst, n.cfg.RouterMAC)
+	n.note("to port", objectOf(port), "deliver", "from the agent")
+	return Result{Verdict: Local, Frame: p.frame, Port: id}
+}
+
+// FromHost is bpf/to_port: a frame that the node's own stack sends to a port.
+func (n *Node) FromHost(id PortID, frame []byte) Result {
+	p := packet{frame: slices.Clone(frame)}
+	return n.drop(&p, reasonHostToPort, "port/"+id.String(), "the node itself cannot speak to ports")
+}
+
 // arp answers for the router and for neighbours (RFC 826); probes with sender 0 as in RFC 5227.
 func (n *Node) arp(p *packet, port southbound.Port) Result {
-	object := "port/" + PortID{port.Tenant, port.Name}.String()
+	object := objectOf(port)
 	if len(p.frame) < ethernetLen+arpLen {
 		return n.drop(p, reasonShort, object, "")
 	}
@@ -142,16 +314,16 @@ func (n *Node) arp(p *packet, port southbound.Port) Result {
 		return n.drop(p, reasonARPMalformed, object, "not a request for an IPv4 address")
 	}
 	senderMAC, sender, target := southbound.MAC(a[8:14]), netip.AddrFrom4([4]byte(a[14:18])), netip.AddrFrom4([4]byte(a[24:28]))
-	own := addressOf4(port)
-	if senderMAC != port.MAC || (sender != own && !sender.IsUnspecified()) {
+	own := address(port, true)
+	if senderMAC != port.MAC || sender != own && !sender.IsUnspecified() && !allowed(port, sender) {
 		return n.drop(p, reasonARPSpoof, object, fmt.Sprintf("sender %s at %s is not the port", sender, senderMAC))
 	}
-	if target == own {
+	if target == own || target == sender {
 		n.note("arp", object, "consumed", "about its own address")
 		return Result{Verdict: Consumed, Frame: p.frame}
 	}
 	to, ok := n.locations[locationKey{port.VNI, target}]
-	if !ok || (to.kind != router && to.subnet != port.Subnet) {
+	if !ok || to.kind != router && to.subnet != port.Subnet {
 		return n.drop(p, reasonARPUnknown, n.vpc(port.VNI), fmt.Sprintf("nobody in the subnet has %s", target))
 	}
 	n.note("arp", n.vpc(port.VNI), "answer", fmt.Sprintf("%s is at %s", target, to.mac))
@@ -164,33 +336,6 @@ func (n *Node) arp(p *packet, port southbound.Port) Result {
 	return Result{Verdict: Answer, Frame: reply}
 }
 
-// echo answers an echo request to the router in place (RFC 792). Requests in fragments or with options are not answered.
-func (n *Node) echo(p *packet) Result {
-	if p.dst != n.cfg.RouterMAC {
-		return n.drop(p, reasonDstMAC, "router", fmt.Sprintf("for MAC %s, the router's is %s", p.dst, n.cfg.RouterMAC))
-	}
-	if p.ip.protocol != protoICMP || p.ip.fragment || p.ip.headerLen != ipv4Len {
-		return n.drop(p, reasonRouterProto, "router", "the router answers echo requests only")
-	}
-	if len(p.frame) < ethernetLen+ipv4Len+icmpLen {
-		return n.drop(p, reasonShort, "router", "")
-	}
-	icmp := p.frame[ethernetLen+ipv4Len:]
-	if icmp[0] != 8 || icmp[1] != 0 {
-		return n.drop(p, reasonRouterProto, "router", "the router answers echo requests only")
-	}
-	icmp[0] = 0
-	replaceSum(icmp[2:4], 8<<8, 0)
-	p.setMACs(p.src, n.cfg.RouterMAC)
-	p.setTTL(replyTTL)
-	h := p.frame[ethernetLen:]
-	src, dst := p.ip.src.As4(), p.ip.dst.As4()
-	copy(h[12:], dst[:])
-	copy(h[16:], src[:])
-	n.note("router", p.ip.dst.String(), "answer", "echo reply")
-	return Result{Verdict: Answer, Frame: p.frame}
-}
-
 func (n *Node) vpc(vni uint32) string {
 	v, ok := n.vpcs[vni]
 	if !ok {
@@ -198,6 +343,9 @@ func (n *Node) vpc(vni uint32) string {
 	}
 	return "vpc/" + v.Tenant + "/" + v.Name
 }
+
+// objectOf names a port's row.
+func objectOf(port southbound.Port) string { return "port/" + PortID{port.Tenant, port.Name}.String() }
 
 // drop ends a walk.
 func (n *Node) drop(p *packet, reason, object, why string) Result {

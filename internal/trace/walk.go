@@ -39,7 +39,7 @@ func (n *Node) Frame(id PortID, f Flow) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("port %s is not attached at %s", id, n.Name)
 	}
-	src := addressOf4(port)
+	src := address(port, true)
 	if !src.Is4() || !f.To.Is4() {
 		return nil, fmt.Errorf("%s to %s is not IPv4", id, f.To)
 	}
@@ -85,12 +85,6 @@ func askARP(port southbound.Port, src, target netip.Addr) []byte {
 	return append(append(f, 0, 0, 0, 0, 0, 0), t[:]...)
 }
 
-// Numbers of the protocols that a Flow can have.
-const (
-	protoTCP = 6
-	protoUDP = 17
-)
-
 // SourcePort stands for any ephemeral port.
 const SourcePort = 40000
 
@@ -114,18 +108,6 @@ func layer4(f Flow) []byte {
 	b[0] = 8
 	binary.BigEndian.PutUint16(b[2:], checksum(b))
 	return b
-}
-
-// checksum is the Internet checksum of b, whose own field is 0 (RFC 1071).
-func checksum(b []byte) uint16 {
-	var s uint32
-	for i := 0; i+1 < len(b); i += 2 {
-		s += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	for s>>16 != 0 {
-		s = s&0xffff + s>>16
-	}
-	return ^uint16(s)
 }
 
 // Walk follows a frame from a port over the nodes (by number) to its end. The packet path takes one hop between nodes at
