@@ -124,6 +124,8 @@ static __always_inline int nd_solicit(struct packet *pkt, const struct port_valu
 		return consume(pkt);
 	if (addr_is_router(&target))
 		return nd_reply(pkt, nd, config_router_mac, ND_ROUTER | ND_OVERRIDE);
+	if (addr_link_local(&target)) /* next hops behind the tunnel have such locations; nobody is to speak to them */
+		return drop(pkt, DROP_ND_UNKNOWN);
 	location = overlay_locate(port->vni, &target);
 	if (!location)
 		return drop(pkt, DROP_ND_UNKNOWN);

@@ -4,12 +4,14 @@ package test
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
+	"weft/bpf/instrument"
 	"weft/internal/node/kernel"
 )
 
@@ -66,7 +68,7 @@ func (f *fixture) isDrop() bool { return f.drop != kernel.DropNone }
 func (f *fixture) check(t *testing.T, b *rig) {
 	t.Helper()
 	out := b.run(t, f.in)
-	if got, want := out.noted[:notedSources+1], []uint64{f.ports, f.places, f.senders, f.routes, f.sources}; !slices.Equal(got, want) {
+	if got, want := []uint64{out.noted.Ports, out.noted.Locations, out.noted.Senders, out.noted.Routes, out.noted.Sources}, []uint64{f.ports, f.places, f.senders, f.routes, f.sources}; !slices.Equal(got, want) {
 		t.Errorf("lookups of ports, locations, senders, routes, sources %v, want %v", got, want)
 	}
 	if f.isDrop() {
@@ -113,16 +115,16 @@ func (f *fixture) checkWay(t *testing.T, out output) {
 	}
 	if f.remote {
 		mark = 0
-		if out.noted[notedTunnel] != 1 || out.noted[notedVNI] != vni || out.noted[notedRemote] != 0xc6130004 || out.noted[notedLocal] != 0xc6130003 {
-			t.Errorf("tunnel key %x", out.noted[notedTunnel:notedLocal+1])
+		if n := out.noted; n.Tunnel != 1 || n.VNI != vni || n.Remote != instrument.TunnelAddress(netip.MustParseAddr(peerIP)) || n.Local != instrument.TunnelAddress(thisTunnel) {
+			t.Errorf("tunnel key for VNI %d from %x to %x", n.VNI, n.Local, n.Remote)
 		}
 	}
-	if out.verdict != redirected || out.noted[notedRedirect] != way || out.noted[notedIfIndex] != f.ifindex || out.mark != mark {
-		t.Errorf("verdict %d, way %d to %d, mark %#x; want way %d to %d, mark %#x", out.verdict, out.noted[notedRedirect],
-			out.noted[notedIfIndex], out.mark, way, f.ifindex, mark)
+	if out.verdict != redirected || out.noted.Redirect != way || out.noted.IfIndex != f.ifindex || out.mark != mark {
+		t.Errorf("verdict %d, way %d to %d, mark %#x; want way %d to %d, mark %#x", out.verdict, out.noted.Redirect,
+			out.noted.IfIndex, out.mark, way, f.ifindex, mark)
 	}
-	if f.peer != (out.noted[notedType] == 1) {
-		t.Errorf("packet type note %d", out.noted[notedType])
+	if f.peer != (out.noted.PktType == 1) {
+		t.Errorf("packet type note %d", out.noted.PktType)
 	}
 }
 
@@ -135,7 +137,7 @@ func checkDrop(t *testing.T, in input, out output, reason kernel.DropReason, our
 	if out.verdict != dropped || len(out.passes) != 0 || len(out.drops) != 1 || out.drops[0] != want {
 		t.Errorf("verdict %d, drops %v, passes %v; want one drop %v (%s)", out.verdict, out.drops, out.passes, want, reason)
 	}
-	if out.noted[notedRedirect] != 0 {
+	if out.noted.Redirect != 0 {
 		t.Error("redirected all the same")
 	}
 }

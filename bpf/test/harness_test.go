@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"weft/bpf/instrument"
 	"weft/internal/base/privtest"
 	"weft/internal/node/kernel"
 )
@@ -64,7 +65,7 @@ func newRig(t testing.TB, failing ...asm.BuiltinFunc) *rig {
 			t.Fatal(err)
 		}
 	}
-	instrument(spec, failing...)
+	instrument.Programs(spec, instrument.Options{Failing: failing})
 	coll, err := ebpf.NewCollection(spec)
 	if err != nil {
 		t.Fatalf("%+v", err)
@@ -167,7 +168,7 @@ type output struct {
 	verdict uint32
 	frame   []byte
 	mark    uint32
-	noted   [notedRecords]uint64
+	noted   instrument.Record
 	drops   []count // what was added to drop_count
 	passes  []count // what was added to pass_count
 	receive []received
@@ -192,12 +193,11 @@ func (b *rig) run(t testing.TB, in input) output {
 	if !in.keep {
 		b.fillBuckets(t)
 	}
-	var noted [notedRecords]uint64
+	var given instrument.Record
 	if in.tunnel != "" {
-		a := netip.MustParseAddr(in.tunnel).As4()
-		noted[givenTunnel], noted[givenVNI], noted[givenRemote] = 1, uint64(in.vni), uint64(binary.BigEndian.Uint32(a[:]))
+		given.HasTunnel, given.FromVNI, given.From = 1, uint64(in.vni), instrument.TunnelAddress(netip.MustParseAddr(in.tunnel))
 	}
-	if err := b.Maps[recordName].Put(uint32(0), &noted); err != nil {
+	if err := b.Maps[instrument.MapName].Put(uint32(0), &given); err != nil {
 		t.Fatal(err)
 	}
 	// struct __sk_buff: mark at 8, ifindex at 40, gso_segs at 164, gso_size at 176.
@@ -212,7 +212,7 @@ func (b *rig) run(t testing.TB, in input) output {
 		t.Fatalf("run %s with %d bytes: %v", in.program, len(in.frame), err)
 	}
 	out := output{verdict: verdict, frame: opts.DataOut, mark: binary.LittleEndian.Uint32(after[8:])}
-	if err := b.Maps[recordName].Lookup(uint32(0), &out.noted); err != nil {
+	if err := b.Maps[instrument.MapName].Lookup(uint32(0), &out.noted); err != nil {
 		t.Fatal(err)
 	}
 	b.count(t, &out)

@@ -51,8 +51,8 @@ func told(t *testing.T, in input, out output, reason kernel.DropReason, want []b
 	if len(out.drops) != 1 || out.drops[0].reason != uint32(reason) || out.drops[0].bytes != uint64(len(in.frame)-14) || len(out.passes) != 0 {
 		t.Errorf("drops %v, passes %v; want one %s", out.drops, out.passes, reason)
 	}
-	if out.verdict != redirected || out.noted[notedRedirect] != 1 || out.noted[notedIfIndex] != portIndex || out.mark != markDeliver {
-		t.Errorf("verdict %d, way %d to %d, mark %#x", out.verdict, out.noted[notedRedirect], out.noted[notedIfIndex], out.mark)
+	if out.verdict != redirected || out.noted.Redirect != 1 || out.noted.IfIndex != portIndex || out.mark != markDeliver {
+		t.Errorf("verdict %d, way %d to %d, mark %#x", out.verdict, out.noted.Redirect, out.noted.IfIndex, out.mark)
 	}
 	if !bytes.Equal(out.frame, want) {
 		t.Errorf("told\n%x, want\n%x", out.frame, want)

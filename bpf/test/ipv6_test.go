@@ -204,7 +204,7 @@ func bad6(t testing.TB) []fixture {
 		bad("rs-spoof", icmp6(t, allRouters, web1MAC, "fd00:1::5", "ff02::2", 255, 133, make([]byte, 4)), kernel.DropNDSpoof, 0),
 		bad("rs-spoof-mac", icmp6(t, allRouters, web1MAC, web1Link, "ff02::2", 255, 133, slices.Concat(make([]byte, 4), []byte{1, 1}, otherMAC[:])), kernel.DropNDSpoof, 0),
 		bad("ns-mapped", solicit(t, web1IP6, "fd00:1::5", 255, slices.Concat(make([]byte, 4), net.ParseIP("10.0.1.5").To16())), kernel.DropNDMalformed, 0),
-		bad("ns-link-of-another", solicit(t, web1IP6, "fe80::5", 255, nil), kernel.DropNDUnknown, 1),
+		bad("ns-link-of-another", solicit(t, web1IP6, "fe80::5", 255, nil), kernel.DropNDUnknown, 0),
 		bad("mld-query", mld, kernel.DropMulticast, 0),
 	}
 }

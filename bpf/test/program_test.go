@@ -247,9 +247,10 @@ func TestInstructionBudget(t *testing.T) {
 	}
 	defer coll.Close()
 	for name, budget := range map[string]struct{ length, walked int }{
-		"from_port":   {5000, 80000},
-		"from_uplink": {700, 8000},
-		"to_port":     {250, 2000},
+		"from_port":    {5000, 80000},
+		"from_uplink":  {700, 8000},
+		"from_service": {700, 8000},
+		"to_port":      {250, 2000},
 	} {
 		info, err := coll.Programs[name].Info()
 		if err != nil {

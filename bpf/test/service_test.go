@@ -140,8 +140,8 @@ func TestAnswersOfTheAgent(t *testing.T) {
 			}
 			want := slices.Clone(c.frame)
 			copy(want[6:], routerMAC[:])
-			if out.verdict != redirected || out.noted[notedIfIndex] != portIndex || out.mark != markDeliver || !bytes.Equal(out.frame, want) {
-				t.Errorf("verdict %d to %d, mark %#x, %x", out.verdict, out.noted[notedIfIndex], out.mark, out.frame)
+			if out.verdict != redirected || out.noted.IfIndex != portIndex || out.mark != markDeliver || !bytes.Equal(out.frame, want) {
+				t.Errorf("verdict %d to %d, mark %#x, %x", out.verdict, out.noted.IfIndex, out.mark, out.frame)
 			}
 			if len(out.passes) != 1 || out.passes[0].reason != uint32(kernel.PassFromService) {
 				t.Errorf("counted %v", out.passes)
