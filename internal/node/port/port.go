@@ -5,7 +5,6 @@
 package port
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -322,39 +321,6 @@ func (p *Ports) forget(a *attached) {
 // gone notes that the addresses of a row are no longer reached here.
 func (p *Ports) gone(r southbound.Port) {
 	p.removed = append(p.removed, locate(r, 0, kernel.LocationNone, false)...)
-}
-
-// sweep removes devices and programs that belong to no attachment, such as those of an attach that a crash cut short.
-func (p *Ports) sweep() {
-	if p.swept {
-		return
-	}
-	wanted := make(map[string]bool)
-	for _, a := range p.have {
-		wanted[a.HostDevice()] = true
-	}
-	links, err := p.cfg.Kernel.Links("")
-	attachedTo, err2 := p.cfg.Kernel.AttachedPorts()
-	if err := errors.Join(err, err2); err != nil {
-		p.cfg.Log.Error("look for devices without a port", "err", err)
-		return
-	}
-	for _, l := range links {
-		if !wanted[l.Name] && made(l) {
-			p.cfg.Log.Info("remove device without a port", "device", l.Name)
-			if err := p.cfg.Kernel.DeleteLink(l.Name); err != nil {
-				p.cfg.Log.Error("remove device", "device", l.Name, "err", err)
-			}
-		}
-	}
-	for _, name := range attachedTo {
-		if !wanted[name] {
-			if err := p.cfg.Kernel.DetachPort(name); err != nil {
-				p.cfg.Log.Error("take programs off", "device", name, "err", err)
-			}
-		}
-	}
-	p.swept = true
 }
 
 // failures lists the rows that are not in effect, and why.

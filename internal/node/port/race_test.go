@@ -196,28 +196,35 @@ func openTap(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// attach brings a port into the packet path, as an agent does.
-func (r *race) attach(t *testing.T, a Attachment, mac southbound.MAC, addr netip.Addr) {
+// attach brings a port into the packet path, as an agent does, and returns how it is reached.
+func (r *race) attach(t *testing.T, a Attachment, mac southbound.MAC, addr netip.Addr) kernel.LocationKind {
 	t.Helper()
 	r.do(t, r.nodeNS, func() error {
 		if _, err := r.ports.Attach(a); err != nil {
 			return err
 		}
-		if err := r.ports.Bind(a.ID, "b"); err != nil {
-			return err
-		}
-		r.ports.Update(southbound.Port{
-			VNI: 4096, Tenant: a.ID.Tenant, Name: a.ID.Port, TenantNumber: 1, Subnet: 1, MAC: mac, Binding: "b",
-			Interfaces: []southbound.Interface{{Address: addr, Bits: 24, Gateway: netip.MustParseAddr("10.0.1.1")}},
-		})
+		return r.ports.Bind(a.ID, "b")
+	})
+	r.ports.Update(southbound.Port{
+		VNI: 4096, Tenant: a.ID.Tenant, Name: a.ID.Port, TenantNumber: 1, Subnet: 1, MAC: mac, Binding: "b",
+		Interfaces: []southbound.Interface{{Address: addr, Bits: 24, Gateway: netip.MustParseAddr("10.0.1.1")}},
+	})
+	return r.apply(t, a.ID, mac)
+}
+
+// apply brings what is wanted into the kernel, with the locations that follow from it.
+func (r *race) apply(t *testing.T, id ID, mac southbound.MAC) (kind kernel.LocationKind) {
+	t.Helper()
+	r.do(t, r.nodeNS, func() error {
 		locals, failures := r.ports.Apply()
 		if len(failures) > 0 {
-			return fmt.Errorf("attach %s: %v", a.ID, failures)
+			return fmt.Errorf("attach %s: %v", id, failures)
 		}
 		for _, l := range locals {
 			if !l.Present {
 				continue
 			}
+			kind = l.Kind
 			err := r.dp.Locations().Put(kernel.LocationKey{VNI: l.VNI, Addr: l.Addr}, kernel.Location{Kind: l.Kind, IfIndex: l.IfIndex, Subnet: 1, Node: 1, MAC: mac})
 			if err != nil {
 				return err
@@ -225,6 +232,7 @@ func (r *race) attach(t *testing.T, a Attachment, mac southbound.MAC, addr netip
 		}
 		return nil
 	})
+	return kind
 }
 
 // attachAndDetach goes on for raceFor. It returns how many forged frames reached the node after the first attach began.
