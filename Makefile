@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel ./internal/netns ./lab
 # Everything else that has tests; those with goroutines of their own run under the race detector.
-RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/apiserver ./internal/store ./client
+RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/node/dhcp ./internal/apiserver ./internal/store ./client
 UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
 DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping qemu-system-x86
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
@@ -75,6 +75,9 @@ fuzz: ## fuzz each decoder of bytes from outside; TIME=60s
 	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeYAML -fuzztime $(or $(TIME),60s)
 	go test ./lab -run '^$$' -fuzz FuzzDecodeTopology -fuzztime $(or $(TIME),60s)
 	go test ./internal/trace -run '^$$' -fuzz FuzzFromPort -fuzztime $(or $(TIME),60s)
+	go test ./internal/node/dhcp -run '^$$' -fuzz FuzzFrame -fuzztime $(or $(TIME),60s)
+	go test ./internal/node/dhcp -run '^$$' -fuzz FuzzAnswer4 -fuzztime $(or $(TIME),60s)
+	go test ./internal/node/dhcp -run '^$$' -fuzz FuzzAnswer6 -fuzztime $(or $(TIME),60s)
 	go test ./lab -run '^$$' -fuzz FuzzTopology -fuzztime $(or $(TIME),60s)
 	go test ./internal/trace -run '^$$' -fuzz FuzzFromPort -fuzztime $(or $(TIME),60s)
 
