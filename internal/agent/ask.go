@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -110,6 +111,9 @@ func (a *Agent) dump(ctx context.Context, function string) (string, error) {
 		"sender":      func(context.Context) ([]string, error) { return lines(a.path.Senders())(senderLine) },
 		"drop":        a.dumpDrops,
 		"pass":        a.dumpPasses,
+		"account":     a.dumpAccount,
+		"route":       func(context.Context) ([]string, error) { return lines(a.path.Routes())(routeLine) },
+		"source":      func(context.Context) ([]string, error) { return lines(a.path.Sources())(sourceLine) },
 	}
 	names := slices.Sorted(maps.Keys(tables))
 	if function == "" {
@@ -143,8 +147,19 @@ func lines[K, V comparable](table reconcile.Target[K, V]) func(line func(K, V) s
 }
 
 func portLine(k kernel.PortKey, v kernel.Port) string {
-	return fmt.Sprintf("ifindex=%d vni=%d tenant=%d subnet=%d mtu=%d address=%s router=%s mac=%s",
-		k.IfIndex, v.VNI, v.Tenant, v.Subnet, v.MTU, v.Addr4, v.Router4, southbound.MAC(v.MAC))
+	s := fmt.Sprintf("ifindex=%d vni=%d tenant=%d subnet=%d mtu=%d mac=%s", k.IfIndex, v.VNI, v.Tenant, v.Subnet, v.MTU, southbound.MAC(v.MAC))
+	for _, f := range []struct{ address, router netip.Addr }{{v.Addr4, v.Router4}, {v.Addr6, v.Router6}} {
+		if f.address.IsValid() {
+			s += fmt.Sprintf(" address=%s router=%s", f.address, f.router)
+		}
+	}
+	if v.Table != 0 {
+		s += fmt.Sprintf(" table=%d", v.Table)
+	}
+	if v.Sources {
+		s += " sources=yes"
+	}
+	return s
 }
 
 func locationLine(k kernel.LocationKey, v kernel.Location) string {
@@ -156,6 +171,21 @@ func locationLine(k kernel.LocationKey, v kernel.Location) string {
 		s += fmt.Sprintf(" node=%d ifindex=%d", v.Node, v.IfIndex)
 	}
 	return s
+}
+
+func routeLine(k kernel.RouteKey, v kernel.Location) string {
+	s := fmt.Sprintf("vni=%d table=%d prefix=%s kind=%s", k.VNI, k.Table, k.Prefix, v.Kind)
+	switch v.Kind {
+	case kernel.LocationRemote:
+		s += fmt.Sprintf(" mac=%s node=%d tunnel=%s", southbound.MAC(v.MAC), v.Node, v.Tunnel)
+	case kernel.LocationPeer, kernel.LocationDevice:
+		s += fmt.Sprintf(" mac=%s node=%d ifindex=%d", southbound.MAC(v.MAC), v.Node, v.IfIndex)
+	}
+	return s
+}
+
+func sourceLine(k kernel.SourceKey, _ kernel.Source) string {
+	return fmt.Sprintf("ifindex=%d prefix=%s", k.IfIndex, k.Prefix)
 }
 
 func senderLine(k kernel.SenderKey, v kernel.Sender) string {
@@ -200,6 +230,35 @@ func (a *Agent) dumpPasses(context.Context) ([]string, error) {
 		out = append(out, fmt.Sprintf("kind=%s packets=%d bytes=%d", c.Kind, c.Packets, c.Bytes))
 	}
 	return out, err
+}
+
+// dumpAccount is what the programs were given beside what became of it, and what the kernel itself counts at the devices.
+// Once traffic has stopped, the packets given are those passed and dropped.
+func (a *Agent) dumpAccount(context.Context) ([]string, error) {
+	receives, err1 := a.path.Receives()
+	passes, err2 := a.path.Passes()
+	drops, err3 := a.path.Drops()
+	devices, err4 := a.path.Devices()
+	var out []string
+	for _, c := range receives {
+		out = append(out, fmt.Sprintf("given side=%s packets=%d bytes=%d frames=%d", c.Kind, c.Packets, c.Bytes, c.Frames))
+	}
+	for _, c := range passes {
+		out = append(out, fmt.Sprintf("passed way=%s packets=%d bytes=%d", c.Kind, c.Packets, c.Bytes))
+	}
+	byReason := make(map[string]kernel.DropCount)
+	for _, c := range drops {
+		sum := byReason[c.Reason.String()]
+		sum.Packets, sum.Bytes = sum.Packets+c.Packets, sum.Bytes+c.Bytes
+		byReason[c.Reason.String()] = sum
+	}
+	for reason, c := range byReason {
+		out = append(out, fmt.Sprintf("dropped reason=%s packets=%d bytes=%d", reason, c.Packets, c.Bytes))
+	}
+	for _, d := range devices {
+		out = append(out, fmt.Sprintf("kernel device=%s rx=%d rx-dropped=%d tx=%d tx-dropped=%d", d.Name, d.Rx, d.RxDropped, d.Tx, d.TxDropped))
+	}
+	return out, errors.Join(err1, err2, err3, err4)
 }
 
 // devices is the kernel as the port function sees it.

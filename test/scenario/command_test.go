@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,6 +128,7 @@ func deleteOne(s *story, _ *testscript.TestScript, args []string) error {
 	if !tenanted {
 		tenant, name = "", args[1]
 	}
+	s.moved = true
 	_, err := s.api.Delete(context.Background(), kind.Kind, tenant, name, client.DeleteOptions{Cascade: true})
 	return err
 }
@@ -135,6 +137,7 @@ func attachPort(s *story, _ *testscript.TestScript, args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("%w: attach TENANT/PORT NODE", errUsage)
 	}
+	s.moved = s.moved || s.echos[args[0]] != nil // attached before: it leaves a device behind
 	return s.attach(args[0], args[1])
 }
 
@@ -287,6 +290,7 @@ func on(s *story, ts *testscript.TestScript, args []string) error {
 }
 
 func weft(s *story, ts *testscript.TestScript, args []string) error {
+	s.moved = s.moved || slices.Contains([]string{"detach", "delete", "check"}, append(args, "")[0])
 	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), ts.Stdout(), ts.Stderr()
 	cmd.Env = append(os.Environ(), "WEFT_CONFIG="+s.config())

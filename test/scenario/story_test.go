@@ -33,6 +33,7 @@ type story struct {
 	l     *lab.Lab
 	api   *client.Client
 	echos map[string]*exec.Cmd // by TENANT/PORT
+	moved bool                 // a port's device went away, and with it what the kernel had counted there
 }
 
 // end takes the lab away, whatever happened.
@@ -40,14 +41,16 @@ func (s *story) end() error {
 	if s.l == nil {
 		return nil
 	}
+	books := s.settled()
 	err := lab.Down(s.lab, nil)
 	for _, e := range s.echos {
 		_ = e.Wait() // killed with the lab
 	}
+	s.l = nil
 	if errors.Is(err, lab.ErrUnknown) {
-		return nil
+		err = nil
 	}
-	return err
+	return errors.Join(books, err)
 }
 
 // up brings the default data centre up without tenants, or whole.

@@ -139,3 +139,34 @@ func (d *Datapath) Receives() ([]ReceiveCount, error) {
 	}
 	return counts, nil
 }
+
+// DeviceCount is what the kernel itself counts at a device of the packet path, in frames.
+type DeviceCount struct {
+	Name          string
+	Rx, RxDropped uint64
+	Tx, TxDropped uint64 // dropped: with errors of carrying
+}
+
+// Devices returns the kernel's counts of weft's own devices and of all that ports are attached to, in order of name.
+func (d *Datapath) Devices() ([]DeviceCount, error) {
+	names, err := d.AttachedPorts()
+	if err != nil {
+		return nil, err
+	}
+	var counts []DeviceCount
+	for _, name := range append(names, uplinkName, serviceName) {
+		l, err := linkByName(name)
+		if errors.Is(err, ErrNoDevice) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s := l.Attrs().Statistics
+		counts = append(counts, DeviceCount{
+			Name: name, Rx: s.RxPackets, RxDropped: s.RxDropped + s.RxErrors, Tx: s.TxPackets, TxDropped: s.TxDropped + s.TxErrors,
+		})
+	}
+	slices.SortFunc(counts, func(a, b DeviceCount) int { return cmp.Compare(a.Name, b.Name) })
+	return counts, nil
+}
