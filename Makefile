@@ -70,16 +70,10 @@ lab: build ## bring the lab up (as root)
 demo: ## build, bring a data centre up, show that it works, leave it running (as root)
 	@tools/demo
 
-fuzz: ## fuzz each decoder of bytes from outside; TIME=60s
-	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeJSON -fuzztime $(or $(TIME),60s)
-	go test ./api/v1 -run '^$$' -fuzz FuzzDecodeYAML -fuzztime $(or $(TIME),60s)
-	go test ./lab -run '^$$' -fuzz FuzzDecodeTopology -fuzztime $(or $(TIME),60s)
-	go test ./internal/trace -run '^$$' -fuzz FuzzFromPort -fuzztime $(or $(TIME),60s)
-	go test ./internal/node/dhcp -run '^$$' -fuzz FuzzFrame -fuzztime $(or $(TIME),60s)
-	go test ./internal/node/dhcp -run '^$$' -fuzz FuzzAnswer4 -fuzztime $(or $(TIME),60s)
-	go test ./internal/node/dhcp -run '^$$' -fuzz FuzzAnswer6 -fuzztime $(or $(TIME),60s)
-	go test ./lab -run '^$$' -fuzz FuzzTopology -fuzztime $(or $(TIME),60s)
-	go test ./internal/trace -run '^$$' -fuzz FuzzFromPort -fuzztime $(or $(TIME),60s)
+fuzz: ## fuzz each decoder of bytes from outside: every Fuzz function there is; TIME=60s
+	@set -e; for f in $$(git grep -oE '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | tr ' ' ':'); do \
+		IFS=: read -r file _ name <<< "$$f"; echo "== $$name in $$(dirname $$file)"; \
+		go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(TIME),60s); done
 
 deps: ## install the Debian packages that tests and generate need (as root)
 	@missing=""; for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \

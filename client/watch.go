@@ -164,7 +164,7 @@ func (w *watch) fresh(e WatchEvent) bool {
 		}
 		return true
 	}
-	if e.ResourceVersion != w.current {
+	if e.ResourceVersion != w.current || w.seen == nil { // none yet: a step may come without a version
 		if w.current != "" {
 			w.done = w.current
 		}

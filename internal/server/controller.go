@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -24,15 +25,17 @@ type controller struct {
 	store *store.Store
 	hub   *southbound.Hub
 	log   *slog.Logger
+	rows  func(graph.Resources) graph.Rows // pure
 
 	version atomic.Uint64 // counts computations
 
 	mu      sync.Mutex // guards below
 	wake    *sync.Cond // the queue got longer, or closed
 	queue   []vpcID
-	waiting map[vpcID]bool // in the queue
-	running map[vpcID]bool // being computed; true: marked again meanwhile
-	done    map[vpcID]done // the latest computation
+	waiting map[vpcID]bool   // in the queue
+	running map[vpcID]bool   // being computed; true: marked again meanwhile
+	done    map[vpcID]done   // the latest computation
+	holders map[uint32]vpcID // who has rows under a VNI
 	closed  bool
 }
 
@@ -45,13 +48,16 @@ type done struct {
 	vni      uint32 // under which the rows stand
 }
 
-// workers compute VPCs side by side.
-const workers = 4
+const (
+	workers = 4         // compute VPCs side by side
+	vniMost = 1<<24 - 1 // of VXLAN
+)
 
 func newController(st *store.Store, hub *southbound.Hub, log *slog.Logger) *controller {
 	c := &controller{
 		store: st, hub: hub, log: log,
-		waiting: make(map[vpcID]bool), running: make(map[vpcID]bool), done: make(map[vpcID]done),
+		rows:    func(r graph.Resources) graph.Rows { return graph.Compute(graph.Resolve(r)) },
+		waiting: make(map[vpcID]bool), running: make(map[vpcID]bool), done: make(map[vpcID]done), holders: make(map[uint32]vpcID),
 	}
 	c.wake = sync.NewCond(&c.mu)
 	return c
@@ -192,19 +198,50 @@ func (c *controller) work() {
 	}
 }
 
-// compute makes the hub's rows of one VPC what the newest view says.
-func (c *controller) compute(id vpcID, last done) done {
+// compute makes the hub's rows of one VPC what the newest view says. Where that cannot be, its rows stay as they were and
+// its status says that they wait; the other VPCs go on.
+func (c *controller) compute(id vpcID, last done) (now done) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("rows of a VPC cannot be computed", "tenant", id.tenant, "vpc", id.name, "panic", p, "stack", string(debug.Stack()))
+			now = last
+		}
+	}()
 	view := c.store.View()
 	res, ok := gather(view, id)
 	if last.vni != 0 && (!ok || res.VPC.Status.VNI != last.vni) {
 		c.hub.Update(last.vni, nil, nil)
+		c.free(last.vni)
 	}
 	if !ok {
 		return done{}
 	}
-	rows := graph.Compute(graph.Resolve(res))
-	c.hub.Update(res.VPC.Status.VNI, rows.Common, rows.Own)
-	return done{revision: view.Revision(), vni: res.VPC.Status.VNI}
+	vni := res.VPC.Status.VNI
+	if holder, free := c.hold(vni, id); !free {
+		c.log.Error("VNI of a VPC cannot be used", "tenant", id.tenant, "vpc", id.name, "vni", vni, "holder", holder.tenant+"/"+holder.name)
+		return done{}
+	}
+	rows := c.rows(res)
+	c.hub.Update(vni, rows.Common, rows.Own)
+	return done{revision: view.Revision(), vni: vni}
+}
+
+// hold gives the rows under a VNI to one VPC; while it has them, no other can mix its own with them.
+func (c *controller) hold(vni uint32, id vpcID) (holder vpcID, free bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	holder, taken := c.holders[vni]
+	if vni == 0 || vni > vniMost || (taken && holder != id) {
+		return holder, false
+	}
+	c.holders[vni] = id
+	return id, true
+}
+
+func (c *controller) free(vni uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.holders, vni)
 }
 
 // computed returns the revision that the VPC's rows were computed from, and the VNI under which they stand.

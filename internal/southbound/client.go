@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,8 +49,9 @@ type Client struct {
 	api  pb.SouthboundClient
 	acks chan *pb.Ack // room for one: the latest that Ack was given
 
-	mu sync.Mutex    // guards up
-	up chan struct{} // closed while the server has joined us; otherwise closed when it does
+	mu  sync.Mutex         // guards below
+	up  chan struct{}      // closed while the server has joined us; otherwise closed when it does
+	bad map[string]Failure // rows of the server that could not be read, by their key as people see it
 }
 
 // NewClient returns a client; it connects when Run is called.
@@ -57,7 +60,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Server, err)
 	}
-	return &Client{cfg: cfg, conn: conn, api: pb.NewSouthboundClient(conn), acks: make(chan *pb.Ack, 1), up: make(chan struct{})}, nil
+	return &Client{
+		cfg: cfg, conn: conn, api: pb.NewSouthboundClient(conn), acks: make(chan *pb.Ack, 1), up: make(chan struct{}), bad: make(map[string]Failure),
+	}, nil
 }
 
 // Close ends the connection.
@@ -111,9 +116,12 @@ func (c *Client) session(ctx context.Context) error {
 	}
 	out := &outbox{stream: stream}
 	hello, epoch, revision := c.cfg.Node.Hello()
+	if len(c.unread()) > 0 {
+		epoch, revision = "", 0 // all of it again: what the server sends as a difference would leave out what we could not read
+	}
 	if err := out.send(encodeHello(hello, epoch, revision)); err != nil {
 		_, err = stream.Recv() // the reason why the server refused
-		return err
+		return fromStatus(err)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -137,7 +145,7 @@ func (c *Client) session(ctx context.Context) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
-			return err
+			return fromStatus(err)
 		}
 		watchdog.Reset(2 * goneAfter)
 		if !up {
@@ -149,9 +157,7 @@ func (c *Client) session(ctx context.Context) error {
 		}
 		switch m := m.GetMessage().(type) {
 		case *pb.ServerMessage_Rows:
-			if err := collect(&pieces, m.Rows); err != nil {
-				return err
-			}
+			collect(&pieces, m.Rows)
 			if m.Rows.GetSynced() {
 				select {
 				case steps <- pieces:
@@ -166,21 +172,56 @@ func (c *Client) session(ctx context.Context) error {
 	}
 }
 
-// collect adds one message to the step that it is a piece of.
-func collect(step *Step, m *pb.Rows) error {
-	upserts, err := decodeRows(m.GetUpserts())
-	if err != nil {
-		return err
-	}
-	deletes, err := decodeKeys(m.GetDeletes())
-	if err != nil {
-		return err
-	}
+// collect adds one message to the step that it is a piece of. A row that cannot be read is deleted, where its key can: what
+// was there before is no longer right. A delete that cannot be read is of a row that never could.
+func collect(step *Step, m *pb.Rows) {
+	upserts, badUpserts := decodeRows(m.GetUpserts())
+	deletes, badDeletes := decodeKeys(m.GetDeletes())
 	step.Epoch, step.Revision = m.GetEpoch(), m.GetRevision()
 	step.Snapshot = step.Snapshot || m.GetSnapshot()
 	step.Upserts = append(step.Upserts, upserts...)
 	step.Deletes = append(step.Deletes, deletes...)
-	return nil
+	step.bad, step.forget = append(step.bad, badUpserts...), append(step.forget, badDeletes...)
+	for _, b := range badUpserts {
+		if b.key != (Key{}) {
+			step.Deletes = append(step.Deletes, b.key)
+		}
+	}
+}
+
+// take remembers which rows could not be read, until they come readable, go, or are left out of a snapshot.
+func (c *Client) take(step Step) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if step.Snapshot {
+		clear(c.bad)
+	}
+	for _, b := range step.forget {
+		delete(c.bad, b.failure.Key)
+	}
+	if len(c.bad) > 0 {
+		for _, k := range step.Deletes {
+			delete(c.bad, k.String())
+		}
+		for _, r := range step.Upserts {
+			delete(c.bad, r.Key().String())
+		}
+	}
+	for _, b := range step.bad {
+		c.bad[b.failure.Key] = b.failure
+		c.cfg.Log.Error("row of the server cannot be read", "row", b.failure.Key, "err", b.failure.Message)
+	}
+}
+
+// unread lists the rows that could not be read.
+func (c *Client) unread() []Failure {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []Failure
+	for _, key := range slices.Sorted(maps.Keys(c.bad)) {
+		out = append(out, c.bad[key])
+	}
+	return out
 }
 
 // applySteps puts steps into effect one after the other and acknowledges each.
@@ -195,7 +236,9 @@ func (c *Client) applySteps(ctx context.Context, out *outbox, steps <-chan Step)
 			if !ok {
 				return
 			}
-			ack = encodeAck(step.Epoch, step.Revision, c.cfg.Node.Rows(ctx, step))
+			c.take(step)
+			failures := c.cfg.Node.Rows(ctx, step)
+			ack = encodeAck(step.Epoch, step.Revision, append(c.unread(), failures...))
 		}
 		if err := out.send(&pb.NodeMessage{Message: &pb.NodeMessage_Ack{Ack: ack}}); err != nil {
 			return // the receiver sees the same end
@@ -206,7 +249,7 @@ func (c *Client) applySteps(ctx context.Context, out *outbox, steps <-chan Step)
 // Ack tells the server again how the node stands, where that changed without a step: a row that failed is in effect now,
 // or the other way round. Only the latest call before a connection counts.
 func (c *Client) Ack(epoch string, revision uint64, failures []Failure) {
-	ack := encodeAck(epoch, revision, failures)
+	ack := encodeAck(epoch, revision, append(c.unread(), failures...))
 	for {
 		select {
 		case c.acks <- ack:

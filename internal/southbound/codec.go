@@ -244,36 +244,65 @@ func (d *decoder) port(m *pb.Port) Port {
 	return r
 }
 
-// decodeRows decodes a list, passing over rows of unknown kinds.
-func decodeRows(ms []*pb.Row) ([]Row, error) {
-	rows := make([]Row, 0, len(ms))
+// refused is a row that could not be read. A row of one VPC that makes no sense must not keep the node from the rest.
+type refused struct {
+	key     Key // zero where not even the key could be read
+	failure Failure
+}
+
+// decodeRows decodes a list. It passes over rows of unknown kinds, and tells which it could not read.
+func decodeRows(ms []*pb.Row) (rows []Row, bad []refused) {
 	for _, m := range ms {
 		r, err := decodeRow(m)
 		switch {
 		case errors.Is(err, errUnknownRow):
-			continue
 		case err != nil:
-			return nil, err
+			bad = append(bad, refuse(m, err))
+		default:
+			rows = append(rows, r)
 		}
-		rows = append(rows, r)
 	}
-	return rows, nil
+	return rows, bad
 }
 
-// decodeKeys decodes the keys of a list, passing over rows of unknown kinds.
-func decodeKeys(ms []*pb.Row) ([]Key, error) {
-	keys := make([]Key, 0, len(ms))
+// decodeKeys decodes the keys of a list, as decodeRows does rows.
+func decodeKeys(ms []*pb.Row) (keys []Key, bad []refused) {
 	for _, m := range ms {
 		k, err := decodeKey(m)
 		switch {
 		case errors.Is(err, errUnknownRow):
-			continue
 		case err != nil:
-			return nil, err
+			bad = append(bad, refuse(m, err))
+		default:
+			keys = append(keys, k)
 		}
-		keys = append(keys, k)
 	}
-	return keys, nil
+	return keys, bad
+}
+
+// refuse says as well as it can which row could not be read.
+func refuse(m *pb.Row, err error) refused {
+	r := refused{failure: Failure{Message: err.Error()}}
+	var table Table
+	switch m := m.GetRow().(type) {
+	case *pb.Row_Vpc:
+		table, r.failure.VNI = TableVPC, m.Vpc.GetVni()
+	case *pb.Row_Subnet:
+		table, r.failure.VNI = TableSubnet, m.Subnet.GetVni()
+	case *pb.Row_Peer:
+		table, r.failure.VNI = TablePeer, m.Peer.GetVni()
+	case *pb.Row_Port:
+		table, r.failure.VNI = TablePort, m.Port.GetVni()
+	case *pb.Row_Location:
+		table, r.failure.VNI = TableLocation, m.Location.GetVni()
+	case *pb.Row_Route:
+		table, r.failure.VNI = TableRoute, m.Route.GetVni()
+	}
+	r.failure.Key = fmt.Sprintf("%s/%d", table, r.failure.VNI)
+	if key, err := decodeKey(m); err == nil {
+		r.key, r.failure.Key = key, key.String()
+	}
+	return r
 }
 
 func encodePrefix(p netip.Prefix) *pb.Prefix {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -111,13 +112,13 @@ func TestDecoderRefusesWhatCannotBe(t *testing.T) {
 }
 
 func TestRowOfANewerVersionIsPassedOver(t *testing.T) {
-	rows, err := decodeRows([]*pb.Row{{}, encodeRow(location(1, 4, 9))})
-	if err != nil || len(rows) != 1 {
-		t.Errorf("got %v, error %v", rows, err)
+	rows, bad := decodeRows([]*pb.Row{{}, encodeRow(location(1, 4, 9))})
+	if len(bad) != 0 || len(rows) != 1 {
+		t.Errorf("got %v, refused %v", rows, bad)
 	}
-	keys, err := decodeKeys([]*pb.Row{{}, encodeKey(location(1, 4, 9).Key())})
-	if err != nil || len(keys) != 1 {
-		t.Errorf("got %v, error %v", keys, err)
+	keys, bad := decodeKeys([]*pb.Row{{}, encodeKey(location(1, 4, 9).Key())})
+	if len(bad) != 0 || len(keys) != 1 {
+		t.Errorf("got %v, refused %v", keys, bad)
 	}
 }
 
@@ -173,6 +174,68 @@ func FuzzDecodeRow(f *testing.F) {
 		}
 		if k, err := decodeKey(&m); err != nil || k != r.Key() {
 			t.Errorf("%v has key %v, error %v", r, k, err)
+		}
+	})
+}
+
+// FuzzServerMessage: whatever bytes come from a server, each row of a step is taken or named as refused.
+func FuzzServerMessage(f *testing.F) {
+	m := &pb.Rows{Epoch: "e", Revision: 3, Snapshot: true, Synced: true}
+	for _, r := range everyRow() {
+		m.Upserts, m.Deletes = append(m.Upserts, encodeRow(r)), append(m.Deletes, encodeKey(r.Key()))
+	}
+	m.Upserts = append(m.Upserts, encodeRow(location(1<<24, 4, 9)), &pb.Row{})
+	b, err := proto.Marshal(&pb.ServerMessage{Message: &pb.ServerMessage_Rows{Rows: m}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var m pb.ServerMessage
+		if proto.Unmarshal(b, &m) != nil {
+			return
+		}
+		var step Step
+		collect(&step, m.GetRows())
+		deleted := len(step.Deletes)
+		for _, bad := range step.bad {
+			if bad.failure.Message == "" || bad.failure.Key == "" {
+				t.Errorf("refused without a word: %+v", bad)
+			}
+			if bad.key != (Key{}) {
+				deleted--
+			}
+		}
+		rows := m.GetRows()
+		if len(step.Upserts) > len(rows.GetUpserts()) || deleted > len(rows.GetDeletes()) {
+			t.Errorf("%d upserts and %d deletes came of %d and %d", len(step.Upserts), deleted, len(rows.GetUpserts()), len(rows.GetDeletes()))
+		}
+	})
+}
+
+// FuzzHello: whatever bytes a node sends first, it is refused, or means the same after another way over the wire.
+func FuzzHello(f *testing.F) {
+	h := Hello{
+		Node: "host-1", Address: netip.MustParseAddr("2001:db8::1"), Roles: []string{"host"}, Site: "north", Version: "v", Kernel: "k",
+		Bindings: []Binding{{Tenant: "red", Port: "web-1", ID: "b"}},
+	}
+	b, err := proto.Marshal(encodeHello(h, "e", 7))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var m pb.NodeMessage
+		if proto.Unmarshal(b, &m) != nil {
+			return
+		}
+		h, err := decodeHello(m.GetHello())
+		if err != nil {
+			return
+		}
+		again, err := decodeHello(encodeHello(h, "", 0).GetHello())
+		if err != nil || !reflect.DeepEqual(again, h) {
+			t.Errorf("%+v came back as %+v, error %v", h, again, err)
 		}
 	})
 }

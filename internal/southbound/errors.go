@@ -43,7 +43,25 @@ func fromStatus(err error) error {
 	if !ok {
 		return err
 	}
-	return &RefusedError{JSON: json.RawMessage(body), Text: "refused by the server: " + body}
+	return &RefusedError{JSON: json.RawMessage(body), Text: "refused by the server: " + readable(body)}
+}
+
+// readable makes a sentence of an error of the API.
+func readable(body string) string {
+	var e struct{ Object, Field, Message, Fix string }
+	if err := json.Unmarshal([]byte(body), &e); err != nil || e.Message == "" {
+		return body
+	}
+	text := e.Message
+	for _, place := range []string{e.Field, e.Object} {
+		if place != "" {
+			text = place + ": " + text
+		}
+	}
+	if e.Fix != "" {
+		text += " (" + e.Fix + ")"
+	}
+	return text
 }
 
 // equalSecret compares in constant time.

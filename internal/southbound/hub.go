@@ -55,6 +55,9 @@ type Step struct {
 	Snapshot bool // the upserts are all there is: what is not among them is to be pruned
 	Upserts  []Row
 	Deletes  []Key
+
+	bad    []refused // rows that the node could not read
+	forget []refused // deletes of such rows
 }
 
 // NewHub returns an empty hub with an epoch of its own.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -289,4 +290,49 @@ func TestSecondStreamOfANodeTakesOver(t *testing.T) {
 	defer stop()
 	s.connect(t, second, "secret")
 	eventually(t, "second is up", func() bool { second.mu.Lock(); defer second.mu.Unlock(); return second.ups > 0 })
+}
+
+// TestCVE201909735OddRowOfOneTenantStopsNoOther: in Neutron, a security group rule of one tenant that made no sense kept
+// all rules of a host from being programmed (CVE-2019-9735, CVE-2019-10876, CVE-2014-0187).
+func TestCVE201909735OddRowOfOneTenantStopsNoOther(t *testing.T) {
+	s := newSite(t)
+	own := map[uint16][]Row{1: nil}
+	odd := []Row{
+		location(4096, 4, 1),
+		Location{VNI: 4096, Node: 1},                          // without an address
+		Subnet{VNI: 4096, Prefix: prefixes("10.0.1.0/24")[0]}, // without a router
+		Route{VNI: 4096, Table: 1, Prefix: prefixes("0.0.0.0/0")[0], Via: 9},
+	}
+	s.hub.Update(4096, odd, own)
+	s.hub.Update(4097, []Row{location(4097, 4, 1)}, own)
+	l := &listener{name: "n1"}
+	c, stop := s.connect(t, l, "secret")
+	applied := func(vni uint32) int { _, a, _ := s.hub.Applied(vni); return a }
+	eventually(t, "the other tenant's rows are in effect", func() bool { return l.count() == 2 && applied(4097) == 1 })
+	var keys []string
+	for _, f := range s.hub.Node(1).Failures {
+		keys = append(keys, f.Key)
+	}
+	if got := strings.Join(keys, " "); applied(4096) != 0 || got != "location/4096 route/4096/1/0.0.0.0/0 subnet/4096/10.0.1.0/24" {
+		t.Errorf("of the odd one it is in effect on %d nodes; refused: %s", applied(4096), got)
+	}
+	c.Ack(l.replica.epoch, l.replica.revision, nil) // the agent mended something of its own
+	s.hub.Update(4097, []Row{location(4097, 4, 1), location(4097, 5, 1)}, own)
+	eventually(t, "changes arrive", func() bool { return l.count() == 3 && applied(4097) == 1 })
+	if n := len(s.hub.Node(1).Failures); n != 3 || applied(4096) != 0 {
+		t.Errorf("after another step %d rows are known as refused", n)
+	}
+	stop()
+	l2 := &listener{name: "n1", replica: l.replica}
+	s.connect(t, l2, "secret")
+	eventually(t, "another client gets the rest", func() bool { return l2.count() == 3 })
+	s.hub.Update(4096, []Row{location(4096, 4, 1), Subnet{VNI: 4096, Prefix: prefixes("10.0.1.0/24")[0], Gateway: netip.MustParseAddr("10.0.1.1")}}, own)
+	eventually(t, "mended", func() bool { return l2.count() == 4 && applied(4096) == 1 && applied(4097) == 1 })
+}
+
+func TestRefusalIsReadable(t *testing.T) {
+	err := fromStatus(toStatus(&RefusedError{JSON: json.RawMessage(`{"object":"node/h","field":"spec.address","message":"it is IPv6","fix":"give it IPv4"}`)}))
+	if want := "refused by the server: node/h: spec.address: it is IPv6 (give it IPv4)"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
 }
