@@ -29,7 +29,7 @@ type planNode struct {
 // planEnd is a node's end of a link. Its device has the name of the node at the other end.
 type planEnd struct {
 	node, peer *planNode
-	address    netip.Prefix // a /31
+	address    netip.Prefix // a /31, or of IPv6 a /127
 	mac        net.HardwareAddr
 }
 
@@ -49,7 +49,7 @@ func makePlan(t *Topology) *plan {
 	for _, n := range p.nodes {
 		for _, up := range n.Uplinks {
 			if n.Role == RoleClient { // links from the end of the prefix, loopbacks from its start
-				p.addLink(n, p.node(up), nth(t.Outside, 1<<(32-t.Outside.Bits())-2*(outside+1)))
+				p.addLink(n, p.node(up), nth(t.Outside, room(t.Outside)-2*(outside+1)))
 				outside++
 			} else {
 				p.addLink(n, p.node(up), nth(t.Underlay, 2*inside))
@@ -67,8 +67,8 @@ func makePlan(t *Topology) *plan {
 func (p *plan) addLink(n, up *planNode, even netip.Addr) {
 	i := len(p.links)
 	l := planLink{
-		a: planEnd{n, up, netip.PrefixFrom(even.Next(), 31), macOf(i, 1)},
-		b: planEnd{up, n, netip.PrefixFrom(even, 31), macOf(i, 0)},
+		a: planEnd{n, up, netip.PrefixFrom(even.Next(), even.BitLen()-1), macOf(i, 1)},
+		b: planEnd{up, n, netip.PrefixFrom(even, even.BitLen()-1), macOf(i, 0)},
 	}
 	n.ends, up.ends = append(n.ends, l.a), append(up.ends, l.b)
 	p.links = append(p.links, l)
@@ -87,7 +87,7 @@ func (p *plan) routesOf(n *planNode) []netns.Route {
 			continue
 		}
 		far := distances(to)
-		r := netns.Route{To: netip.PrefixFrom(to.loopback, 32), Source: n.loopback}
+		r := netns.Route{To: host(to.loopback), Source: n.loopback}
 		for _, e := range n.ends {
 			d, ok := far[e.peer]
 			if ok && d+1 == far[n] && (e.peer == to || e.peer.Role.Forwards()) {
@@ -119,7 +119,10 @@ func distances(to *planNode) map[*planNode]int {
 	return far
 }
 
-// peerAddress returns the other address of the link's /31.
+// host is the prefix of one address alone.
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// peerAddress returns the other address of the link.
 func peerAddress(e planEnd) netip.Addr {
 	even := e.address.Masked().Addr()
 	if e.address.Addr() == even {
@@ -140,9 +143,14 @@ func (p *plan) server() *planNode {
 	return p.nodes[slices.IndexFunc(p.nodes, func(n *planNode) bool { return n.Role == RoleServer })]
 }
 
-// nth returns the i-th address of an IPv4 prefix.
+// nth returns the i-th address of a prefix that has room for it.
 func nth(p netip.Prefix, i int) netip.Addr {
-	a := p.Addr().As4()
-	binary.BigEndian.PutUint32(a[:], binary.BigEndian.Uint32(a[:])+uint32(i))
-	return netip.AddrFrom4(a)
+	b := p.Addr().AsSlice()
+	low := b[len(b)-4:]
+	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+uint32(i))
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
+
+// room is how many addresses of a prefix are used at most.
+func room(p netip.Prefix) int { return 1 << min(p.Addr().BitLen()-p.Bits(), 24) }

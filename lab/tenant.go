@@ -101,7 +101,7 @@ func (u *bringUp) attachWorkloads(ctx context.Context, _ *plan) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(u.lab.Workloads))
 	for i, w := range u.lab.Workloads {
-		if err := buildNamespace(w.NetNS, false); err != nil {
+		if err := buildNamespace(w.NetNS, workloadSettings); err != nil {
 			return err
 		}
 		wg.Go(func() {
@@ -146,7 +146,7 @@ func (l *Lab) Attach(ctx context.Context, port, node string) error {
 		if err := l.save(); err != nil {
 			return err
 		}
-		if err := buildNamespace(w.NetNS, false); err != nil {
+		if err := buildNamespace(w.NetNS, workloadSettings); err != nil {
 			return err
 		}
 	} else if old := l.Workloads[i]; old.Node != node {

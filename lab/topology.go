@@ -72,6 +72,7 @@ var builtin embed.FS
 
 // Bounds of what a topology may say.
 const (
+	roomBits  = 8   // that a prefix leaves for hosts, at least
 	nodesMost = 200 // numbers of nodes are the last byte of their loopbacks and MACs
 	mtuLeast  = 1280
 	mtuMost   = 9216
@@ -128,9 +129,12 @@ func (t *Topology) checkPrefixes() error {
 		field  string
 		prefix netip.Prefix
 	}{{"underlay", t.Underlay}, {"loopbacks", t.Loopbacks}, {"outside", t.Outside}} {
-		if !p.prefix.IsValid() || !p.prefix.Addr().Is4() || p.prefix != p.prefix.Masked() || p.prefix.Bits() > 24 {
-			errs = append(errs, fmt.Errorf("%s: %s is not an IPv4 prefix of at most 24 bits without host bits, such as 198.18.0.0/16", p.field, p.prefix))
+		if !p.prefix.IsValid() || p.prefix != p.prefix.Masked() || p.prefix.Addr().BitLen()-p.prefix.Bits() < roomBits {
+			errs = append(errs, fmt.Errorf("%s: %s is not a prefix with at least %d bits for hosts, and none of them set, such as 198.18.0.0/16 or fd98::/64", p.field, p.prefix, roomBits))
 		}
+	}
+	if t.Underlay.Addr().Is4() != t.Loopbacks.Addr().Is4() || t.Underlay.Addr().Is4() != t.Outside.Addr().Is4() {
+		errs = append(errs, errors.New("underlay, loopbacks and outside: write all three in IPv4, or all in IPv6"))
 	}
 	if t.MTU < mtuLeast || t.MTU > mtuMost {
 		errs = append(errs, fmt.Errorf("mtu: %d is not in %d to %d", t.MTU, mtuLeast, mtuMost))
@@ -190,10 +194,10 @@ func (t *Topology) checkRoom() error {
 			inside += 2 * len(n.Uplinks)
 		}
 	}
-	if size := 1 << (32 - t.Underlay.Bits()); inside > size {
+	if size := room(t.Underlay); inside > size {
 		return fmt.Errorf("underlay: %s has %d addresses, the links need %d", t.Underlay, size, inside)
 	}
-	if size := 1 << (32 - t.Outside.Bits()); outside+len(t.Nodes) >= size {
+	if size := room(t.Outside); outside+len(t.Nodes) >= size {
 		return fmt.Errorf("outside: %s has %d addresses, clients and their links need more", t.Outside, size)
 	}
 	return nil

@@ -5,33 +5,63 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"slices"
 
 	"weft/internal/netns"
 )
 
-// settings holds for every node: spread flows by their ports, do not use a way whose link is down, and do not drop what
-// comes in by another way than answers go out (each node has two).
-var settings = [][2]string{
-	{"net/ipv4/fib_multipath_hash_policy", "1"},
-	{"net/ipv4/conf/all/ignore_routes_with_linkdown", "1"},
-	{"net/ipv4/conf/default/ignore_routes_with_linkdown", "1"},
-	{"net/ipv4/conf/all/rp_filter", "0"},
-	{"net/ipv4/conf/default/rp_filter", "0"},
-	{"net/ipv6/conf/default/disable_ipv6", "1"}, // this underlay is IPv4
+// settings of a namespace, below /proc/sys.
+type settings [][2]string
+
+// Settings of nodes: spread flows by their ports, do not use a way whose link is down, and do not drop what comes in by
+// another way than answers go out (each node has two).
+var (
+	nodeSettings = settings{
+		{"net/ipv4/fib_multipath_hash_policy", "1"},
+		{"net/ipv4/conf/all/ignore_routes_with_linkdown", "1"},
+		{"net/ipv4/conf/default/ignore_routes_with_linkdown", "1"},
+		{"net/ipv4/conf/all/rp_filter", "0"},
+		{"net/ipv4/conf/default/rp_filter", "0"},
+	}
+	ipv4Settings = settings{{"net/ipv6/conf/default/disable_ipv6", "1"}}
+	ipv6Settings = settings{
+		{"net/ipv6/fib_multipath_hash_policy", "1"},
+		{"net/ipv6/conf/all/ignore_routes_with_linkdown", "1"},
+		{"net/ipv6/conf/default/ignore_routes_with_linkdown", "1"},
+		{"net/ipv6/conf/default/accept_dad", "0"}, // all addresses are the plan's: nothing to wait for
+		{"net/ipv6/conf/default/accept_ra", "0"},
+	}
+	forwardSettings = settings{{"net/ipv4/ip_forward", "1"}}
+	forward6        = settings{{"net/ipv6/conf/all/forwarding", "1"}}
+)
+
+// workloadSettings let a workload have its addresses at once: nobody else can have them.
+var workloadSettings = settings{
+	{"net/ipv6/conf/default/accept_dad", "0"},
+	{"net/ipv6/conf/default/router_solicitation_delay", "0"},
 }
 
 // buildNamespaces makes the namespaces of all nodes, with their settings.
 func buildNamespaces(l *Lab, p *plan) error {
 	for _, n := range p.nodes {
-		if err := buildNamespace(l.netNS(n.Name), n.Role.Forwards()); err != nil {
+		s := slices.Concat(nodeSettings, ipv4Settings)
+		if n.loopback.Is6() {
+			s = slices.Concat(nodeSettings, ipv6Settings)
+		}
+		switch {
+		case n.Role.Forwards() && n.loopback.Is6():
+			s = append(s, forward6...)
+		case n.Role.Forwards():
+			s = append(s, forwardSettings...)
+		}
+		if err := buildNamespace(l.netNS(n.Name), s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func buildNamespace(name string, forwards bool) error {
+func buildNamespace(name string, s settings) error {
 	if netns.Exists(name) {
 		return fmt.Errorf("create namespace %s: %w: it is not this lab's ('ip netns delete %s' removes it)", name, ErrExists, name)
 	}
@@ -39,13 +69,10 @@ func buildNamespace(name string, forwards bool) error {
 		return err
 	}
 	return inside(name, func(ns *netns.Namespace) error {
-		for _, s := range settings {
+		for _, s := range s {
 			if err := ns.SetSysctl(s[0], s[1]); err != nil {
 				return err
 			}
-		}
-		if forwards {
-			return ns.SetSysctl("net/ipv4/ip_forward", "1")
 		}
 		return nil
 	})
@@ -63,7 +90,7 @@ func buildLinks(l *Lab, p *plan) error {
 	}
 	for _, n := range p.nodes {
 		err := inside(l.netNS(n.Name), func(ns *netns.Namespace) error {
-			err := ns.AddAddress("lo", netip.PrefixFrom(n.loopback, 32))
+			err := ns.AddAddress("lo", host(n.loopback))
 			for _, e := range n.ends {
 				err = errors.Join(err, ns.AddAddress(e.peer.Name, e.address), ns.SetUp(e.peer.Name))
 			}

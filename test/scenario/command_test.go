@@ -73,17 +73,22 @@ func judge(ts *testscript.TestScript, neg bool, name string, err error) {
 	}
 }
 
-// labCommand is 'lab up [dc1]' and 'lab down'. With a name the lab has the tenants of that topology.
+// labCommand is 'lab up [dc1|FILE]' and 'lab down'. With a name the lab has the tenants of that topology; a file is one of
+// the story's own.
 func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	s := storyOf(ts)
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: lab up [dc1] | lab down")
+		ts.Fatalf("usage: lab up [dc1|FILE] | lab down")
 	}
 	if args[0] == "down" {
 		ts.Check(s.end())
 		return
 	}
-	ts.Check(s.up(len(args) > 1, ts.Stdout()))
+	file, whole := "", len(args) > 1
+	if whole && strings.HasSuffix(args[1], ".yaml") {
+		file = ts.MkAbs(args[1])
+	}
+	ts.Check(s.up(file, whole, ts.Stdout()))
 }
 
 // repeat is '* [!] COMMAND ...': again until it says what it should.

@@ -53,9 +53,9 @@ func (s *story) end() error {
 	return errors.Join(books, err)
 }
 
-// up brings the default data centre up without tenants, or whole.
-func (s *story) up(whole bool, progress io.Writer) error {
-	topology, err := lab.LoadTopology("")
+// up brings a data centre up, the default one without a file, without tenants or whole.
+func (s *story) up(path string, whole bool, progress io.Writer) error {
+	topology, err := lab.LoadTopology(path)
 	if err != nil {
 		return err
 	}
