@@ -57,11 +57,25 @@ func (d *Datapath) DetachPort(name string) error {
 		return err
 	}
 	for _, program := range []string{bpfProgFromPort, bpfProgToPort} {
-		if err := unpin(d.linkPin(attachment{name, program})); err != nil {
+		if err := d.detach(attachment{name, program}); err != nil {
 			return fmt.Errorf("detach %s from %s: %w", program, name, err)
 		}
 	}
 	return nil
+}
+
+// detach takes a program off. Where only its pin goes, the kernel does so some time later, and a device that is attached
+// again meanwhile is refused.
+func (d *Datapath) detach(a attachment) error {
+	l, _, err := d.openLink(a)
+	if err != nil || l == nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Detach(); err != nil {
+		return err
+	}
+	return unpin(d.linkPin(a))
 }
 
 // AttachedPorts returns the names of the ports that are whole, in order: all programs run at the device, and it is up.

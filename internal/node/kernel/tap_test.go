@@ -233,6 +233,18 @@ func TestDeviceIsTakenAndReturnedAsItWas(t *testing.T) {
 	look(1500, false, true)
 }
 
+// The kernel takes a program off only some time after its last pin went; a device that stays must not meet that.
+func TestDeviceThatStaysIsAttachedAgainAtOnce(t *testing.T) {
+	n := newNode(t, "a", "198.19.0.1")
+	n.do(t, func() error {
+		index, err := CreateTap(testTap)
+		for i := 0; err == nil && i < 20; i++ {
+			err = errors.Join(n.dp.AttachPort(index, testTap.Name), n.dp.DetachPort(testTap.Name))
+		}
+		return errors.Join(err, DeleteLink(testTap.Name))
+	})
+}
+
 func TestVethInTheNodesNamespaceMayBeTakenAnywhere(t *testing.T) {
 	host, elsewhere := newNS(t), newNS(t)
 	v := testVeth
