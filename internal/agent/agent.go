@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/node/overlay"
 	"weft/internal/node/port"
 	"weft/internal/node/reconcile"
@@ -153,7 +154,7 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 	wg.Go(func() { a.client.Run(ctx) })
 	wg.Go(func() {
-		kernel.WatchLinks(ctx, a.cfg.Log, func(e kernel.LinkEvent) {
+		device.Watch(ctx, a.cfg.Log, func(e device.Event) {
 			_ = a.do(ctx, func() { a.linkChanged(e) }) // fails only while the agent stops
 		})
 	})
@@ -200,7 +201,7 @@ func (a *Agent) rescan() {
 }
 
 // linkChanged looks at once at the ports whose devices came, went or changed, and makes a device of the packet path anew.
-func (a *Agent) linkChanged(e kernel.LinkEvent) {
+func (a *Agent) linkChanged(e device.Event) {
 	if e.Gone && kernel.OwnDevice(e.Name) {
 		if err := a.path.Repair(); err != nil {
 			a.cfg.Log.Error("make the tunnel device anew", "device", e.Name, "err", err)

@@ -15,6 +15,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/node/probe"
 	"weft/internal/node/reconcile"
 	"weft/internal/southbound"
@@ -270,7 +271,7 @@ func (devices) CreateVeth(v kernel.Veth) (int, error)           { return kernel.
 func (devices) DeleteLink(name string) error                    { return kernel.DeleteLink(name) }
 
 func (devices) CreateTap(t kernel.Tap) (int, error)  { return kernel.CreateTap(t) }
-func (devices) CheckDevice(c kernel.Candidate) error { return kernel.CheckDevice(c) }
+func (devices) CheckDevice(c device.Candidate) error { return device.Check(c) }
 
 func (devices) ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error {
 	return kernel.ConfigurePeer(netNS, name, addresses, gateways, mtu)

@@ -17,6 +17,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/node/port"
 	"weft/internal/southbound"
 )
@@ -95,11 +96,11 @@ func reply(w http.ResponseWriter, out any, err error) {
 func toAPIError(err error) *v1.Error {
 	var e *v1.Error
 	var refused *southbound.RefusedError
-	var device *kernel.RefusedError
+	var refusal *device.Refusal
 	switch {
 	case errors.As(err, &e):
-	case errors.As(err, &device):
-		e = &v1.Error{Status: http.StatusConflict, Code: v1.CodeConflict, Field: "device", Message: err.Error(), Fix: device.Fix}
+	case errors.As(err, &refusal):
+		e = &v1.Error{Status: http.StatusConflict, Code: v1.CodeConflict, Field: "device", Message: err.Error(), Fix: refusal.Fix}
 	case errors.Is(err, kernel.ErrNoDevice):
 		e = &v1.Error{
 			Status: http.StatusNotFound, Code: v1.CodeNotFound, Field: "device", Message: err.Error(),

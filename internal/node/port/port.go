@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/node/reconcile"
 	"weft/internal/southbound"
 )
@@ -31,7 +32,7 @@ type Kernel interface {
 	// CreateTap makes a persistent tap, down, and returns its index; one that is there is an error.
 	CreateTap(t kernel.Tap) (ifindex int, err error)
 	// CheckDevice refuses a device that must not become a port's.
-	CheckDevice(c kernel.Candidate) error
+	CheckDevice(c device.Candidate) error
 	// HoldDevice brings a device down unless the programs run at it.
 	HoldDevice(ifindex int, name string) error
 	// InspectDevice says how a device is before a port takes it.
@@ -220,7 +221,7 @@ func (p *Ports) Rescan() {
 }
 
 // LinkChanged takes a device's change. It reports whether a port is concerned, which the next Apply looks at.
-func (p *Ports) LinkChanged(e kernel.LinkEvent) bool {
+func (p *Ports) LinkChanged(e device.Event) bool {
 	concerned := false
 	for id, a := range p.have {
 		if e.Name == "" || a.HostDevice() == e.Name || a.ifindex != 0 && a.ifindex == uint32(e.Index) {

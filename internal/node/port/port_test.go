@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/southbound"
 )
 
@@ -74,9 +75,9 @@ func (m *machine) CreateTap(tap kernel.Tap) (int, error) {
 	})
 }
 
-func (m *machine) CheckDevice(c kernel.Candidate) error {
+func (m *machine) CheckDevice(c device.Candidate) error {
 	if m.refused[c.Name] {
-		return &kernel.RefusedError{Device: c.Name, Why: "is refused"}
+		return &device.Refusal{Device: c.Name, Why: "is refused"}
 	}
 	return nil
 }

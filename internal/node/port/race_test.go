@@ -22,6 +22,7 @@ import (
 	"weft/internal/base/privtest"
 	"weft/internal/netns"
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/southbound"
 )
 
@@ -373,7 +374,7 @@ func (real) CreateVeth(v kernel.Veth) (int, error) { return kernel.CreateVeth(v)
 
 func (real) DeleteLink(name string) error         { return kernel.DeleteLink(name) }
 func (real) CreateTap(t kernel.Tap) (int, error)  { return kernel.CreateTap(t) }
-func (real) CheckDevice(c kernel.Candidate) error { return kernel.CheckDevice(c) }
+func (real) CheckDevice(c device.Candidate) error { return device.Check(c) }
 
 func (real) InspectDevice(name string) (kernel.Before, error) { return kernel.InspectDevice(name) }
 

@@ -11,6 +11,7 @@ import (
 	"weft/internal/base/privtest"
 	"weft/internal/netns"
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 )
 
 // The workload's end of a pair begins beside the node's, where only the device itself leads to it, and is taken to another
@@ -51,7 +52,7 @@ func TestPairIsReachedWhereverItsEndWasTaken(t *testing.T) {
 		})
 	}
 	say("through the device")
-	if !r.ports.LinkChanged(kernel.LinkEvent{Name: pairDevice(box.ID)}) {
+	if !r.ports.LinkChanged(device.Event{Name: pairDevice(box.ID)}) {
 		t.Error("the port is not concerned by its pair")
 	}
 	if kind := r.apply(t, box.ID, attackerMAC); kind != kernel.LocationPeer {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/southbound"
 )
 
@@ -69,7 +70,7 @@ func (p *Ports) admit(a *Attachment, old *attached) error {
 			continue
 		}
 		if b.HostDevice() == a.HostDevice() || b.Way == WayVeth && a.Way != WayNetNS && b.Device == a.Device {
-			return &kernel.RefusedError{Device: a.HostDevice(), Why: "is the device of " + id.String(), Fix: "detach that one first, or name another device"}
+			return &device.Refusal{Device: a.HostDevice(), Why: "is the device of " + id.String(), Fix: "detach that one first, or name another device"}
 		}
 	}
 	if a.Way == WayNetNS {
@@ -88,7 +89,7 @@ func (p *Ports) admit(a *Attachment, old *attached) error {
 		}
 		return p.check(a)
 	case ok && (old == nil || old.Way != WayVeth || old.Device != a.Device):
-		return &kernel.RefusedError{Device: a.Device, Why: "is there already", Fix: "attach that device itself with --device " + a.Device + ", or give the pair another name"}
+		return &device.Refusal{Device: a.Device, Why: "is there already", Fix: "attach that device itself with --device " + a.Device + ", or give the pair another name"}
 	}
 	return nil
 }
@@ -96,9 +97,9 @@ func (p *Ports) admit(a *Attachment, old *attached) error {
 // check refuses a device that must not become a port's.
 func (p *Ports) check(a *Attachment) error {
 	if isPair(a.Device) {
-		return &kernel.RefusedError{Device: a.Device, Why: "is weft's own", Fix: "name another device"}
+		return &device.Refusal{Device: a.Device, Why: "is weft's own", Fix: "name another device"}
 	}
-	return p.cfg.Kernel.CheckDevice(kernel.Candidate{
+	return p.cfg.Kernel.CheckDevice(device.Candidate{
 		Name: a.Device, Tap: a.Way == WayTap, MultiQueue: a.MultiQueue, Owner: a.Owner, Tunnel: p.cfg.Tunnel, Force: a.Force,
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 )
 
 // up attaches web-1 in the way given and brings it into the packet path.
@@ -86,7 +87,7 @@ func TestRefusedDeviceIsNeverTouched(t *testing.T) {
 	m.plug("eth0", false)
 	m.refused = map[string]bool{"eth0": true}
 	p := start(t, m, t.TempDir())
-	var refused *kernel.RefusedError
+	var refused *device.Refusal
 	if _, err := p.Attach(Attachment{ID: web1, Way: WayDevice, Device: "eth0"}); !errors.As(err, &refused) {
 		t.Errorf("attach gave %v", err)
 	}
@@ -115,7 +116,7 @@ func TestDeviceBelongsToOnePort(t *testing.T) {
 	up(t, p, Attachment{Way: WayTap, Device: "tap0"})
 	other := ID{"red", "web-2"}
 	for _, way := range []Way{WayTap, WayDevice} {
-		var refused *kernel.RefusedError
+		var refused *device.Refusal
 		if _, err := p.Attach(Attachment{ID: other, Way: way, Device: "tap0"}); !errors.As(err, &refused) {
 			t.Errorf("%s: second port gave %v", way, err)
 		}
@@ -149,7 +150,7 @@ func TestDeviceThatComesBackIsTakenAgain(t *testing.T) {
 	up(t, p, Attachment{Way: WayTap, Device: "tap0"})
 	gone := m.links["tap0"]
 	delete(m.links, "tap0")
-	if !p.LinkChanged(kernel.LinkEvent{Name: "tap0", Index: gone.Index, Gone: true}) {
+	if !p.LinkChanged(device.Event{Name: "tap0", Index: gone.Index, Gone: true}) {
 		t.Error("the port is not concerned by its device")
 	}
 	locals, failures := p.Apply()
@@ -160,12 +161,12 @@ func TestDeviceThatComesBackIsTakenAgain(t *testing.T) {
 		t.Error("a port without its device is ready")
 	}
 	m.plug("tap0", true)
-	p.LinkChanged(kernel.LinkEvent{Name: "tap0", Index: m.links["tap0"].Index})
+	p.LinkChanged(device.Event{Name: "tap0", Index: m.links["tap0"].Index})
 	locals, failures = p.Apply()
 	if len(failures) != 0 || len(locals) != 1 || locals[0].IfIndex != uint32(m.links["tap0"].Index) || m.early || !m.programs["tap0"] {
 		t.Errorf("failures %v, local addresses %v, up without programs %v", failures, locals, m.early)
 	}
-	if p.LinkChanged(kernel.LinkEvent{Name: "eth0", Index: 2}) {
+	if p.LinkChanged(device.Event{Name: "eth0", Index: 2}) {
 		t.Error("a port is concerned by another device")
 	}
 }
@@ -175,7 +176,7 @@ func TestMadeTapThatIsDeletedIsMadeAgain(t *testing.T) {
 	p := start(t, m, t.TempDir())
 	up(t, p, Attachment{Way: WayTap, Device: "tap0"})
 	delete(m.links, "tap0")
-	p.LinkChanged(kernel.LinkEvent{Name: "tap0", Gone: true})
+	p.LinkChanged(device.Event{Name: "tap0", Gone: true})
 	if _, failures := p.Apply(); len(failures) != 0 || m.counts() != [3]int{1, 1, 1} {
 		t.Errorf("failures %v, devices, programs, entries %v", failures, m.counts())
 	}
@@ -192,7 +193,7 @@ func TestPairIsReachedByWhereItsOtherEndIs(t *testing.T) {
 	l := m.links[name]
 	l.Elsewhere = true
 	m.links[name] = l
-	p.LinkChanged(kernel.LinkEvent{Name: name, Index: l.Index})
+	p.LinkChanged(device.Event{Name: name, Index: l.Index})
 	if locals, _ := p.Apply(); len(locals) != 1 || locals[0].Kind != kernel.LocationPeer {
 		t.Errorf("in another namespace: %+v", locals)
 	}

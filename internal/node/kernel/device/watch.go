@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package device
 
 import (
 	"context"
@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	linkEventBuffer = 1 << 20 // bytes of events that may wait in the kernel
+	eventBuffer     = 1 << 20 // bytes of events that may wait in the kernel
 	watchAgainAfter = time.Second
 )
 
-// LinkEvent says that a device of the namespace came, went, or is otherwise than it was. One without a name says that
+// Event says that a device of the namespace came, went, or is otherwise than it was. One without a name says that
 // events were lost: anything may be.
-type LinkEvent struct {
+type Event struct {
 	Name  string
 	Index int
 	Gone  bool
 }
 
-// WatchLinks tells of each change of a device until ctx ends. A watch that breaks off begins again and says so.
-func WatchLinks(ctx context.Context, log *slog.Logger, tell func(LinkEvent)) {
+// Watch tells of each change of a device until ctx ends. A watch that breaks off begins again and says so.
+func Watch(ctx context.Context, log *slog.Logger, tell func(Event)) {
 	for {
-		err := watchLinks(ctx, tell)
+		err := watch(ctx, tell)
 		if ctx.Err() != nil {
 			return
 		}
@@ -41,12 +41,12 @@ func WatchLinks(ctx context.Context, log *slog.Logger, tell func(LinkEvent)) {
 	}
 }
 
-func watchLinks(ctx context.Context, tell func(LinkEvent)) error {
+func watch(ctx context.Context, tell func(Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	updates := make(chan netlink.LinkUpdate)
 	broken := make(chan error, 1)
 	err := netlink.LinkSubscribeWithOptions(updates, ctx.Done(), netlink.LinkSubscribeOptions{
-		ReceiveBufferSize: linkEventBuffer, ReceiveBufferForceSize: true,
+		ReceiveBufferSize: eventBuffer, ReceiveBufferForceSize: true,
 		ErrorCallback: func(err error) {
 			select {
 			case broken <- err:
@@ -59,10 +59,10 @@ func watchLinks(ctx context.Context, tell func(LinkEvent)) error {
 		cancel()
 		return fmt.Errorf("watch devices: %w", err)
 	}
-	tell(LinkEvent{}) // what happened before is not told
+	tell(Event{}) // what happened before is not told
 	for u := range updates {
 		a := u.Attrs()
-		tell(LinkEvent{Name: a.Name, Index: a.Index, Gone: u.Header.Type == unix.RTM_DELLINK})
+		tell(Event{Name: a.Name, Index: a.Index, Gone: u.Header.Type == unix.RTM_DELLINK})
 	}
 	cancel()
 	select {
