@@ -5,6 +5,8 @@ package apiserver
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -179,5 +181,29 @@ func TestCascadeTakesOnlyWhatLeadsThere(t *testing.T) {
 				t.Errorf("the table has %v, %v", got.Spec.Subnets, got.Spec.Routes)
 			}
 		})
+	}
+}
+
+// TestExamplesAreTaken applies every file of examples/, twice.
+func TestExamplesAreTaken(t *testing.T) {
+	files, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%d examples, error %v", len(files), err)
+	}
+	s := newSite(t)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.mustApply(string(text))
+		for _, i := range s.mustApply(string(text)).Items {
+			if i.Action != v1.ActionUnchanged {
+				t.Errorf("%s: %s %s was %s the second time", file, i.Kind, i.Name, i.Action)
+			}
+		}
+	}
+	if p := s.port("green", "fw-1"); fmt.Sprint(p.Status.Addresses) != "[10.0.3.4 fd00:0:0:3::4]" {
+		t.Errorf("the appliance has %v", p.Status.Addresses)
 	}
 }

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,6 +92,11 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 		t.Add("Prefixes:", joined(o.Spec.Prefixes))
 		t.Add("Router:", joined(routers(o)))
 		t.Add("DNS:", joined(o.Spec.DNS))
+		table, err := tableOf(ctx, c, o)
+		if err != nil {
+			return err
+		}
+		t.Add("Routes:", table)
 	case *v1.Port:
 		t.Add("VPC:", fmt.Sprintf("%s (VNI %d)", o.Status.VPC, o.Status.VNI))
 		t.Add("Subnet:", o.Spec.Subnet)
@@ -118,6 +124,20 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 		return err
 	}
 	return describeMore(ctx, env, c, o)
+}
+
+// tableOf names the route table of a subnet.
+func tableOf(ctx context.Context, c *client.Client, s *v1.Subnet) (string, error) {
+	all, _, err := c.List(ctx, v1.KindRouteTable, s.Tenant)
+	if err != nil {
+		return "", err
+	}
+	for _, o := range all {
+		if rt := o.(*v1.RouteTable); rt.Spec.VPC == s.Spec.VPC && slices.Contains(rt.Spec.Subnets, s.Name) {
+			return "by routetable/" + rt.Name, nil
+		}
+	}
+	return "straight to their destination", nil
 }
 
 // describeMore writes what refers to a resource.
