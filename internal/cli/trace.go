@@ -5,7 +5,6 @@ package cli
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,20 +61,18 @@ what the packet path does with such a packet, and why. Without a port it is an e
 	return cmd
 }
 
-// parseFlow reads ADDRESS or ADDRESS:PORT/PROTOCOL.
+// parseFlow reads ADDRESS, ADDRESS:PORT/PROTOCOL or [IPV6]:PORT/PROTOCOL.
 func parseFlow(s string) (to netip.Addr, port uint16, protocol string, err error) {
-	bad := term.Usagef("%q is not a destination such as 10.0.2.4 or 10.0.2.4:5432/tcp", s)
+	bad := term.Usagef("%q is not a destination such as 10.0.2.4, 10.0.2.4:5432/tcp or [fd00:0:0:2::4]:5432/tcp", s)
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a, 0, "icmp", nil
 	}
 	rest, protocol, ok := strings.Cut(s, "/")
-	host, number, ok2 := strings.Cut(rest, ":")
-	a, err := netip.ParseAddr(host)
-	n, nerr := strconv.ParseUint(number, 10, 16)
-	if !ok || !ok2 || err != nil || nerr != nil || (protocol != "tcp" && protocol != "udp") {
+	a, err := netip.ParseAddrPort(rest)
+	if !ok || err != nil || (protocol != "tcp" && protocol != "udp") {
 		return netip.Addr{}, 0, "", bad
 	}
-	return a, uint16(n), protocol, nil
+	return a.Addr(), a.Port(), protocol, nil
 }
 
 // traceEnd is the end of a walk in one line, the same for the same end.

@@ -28,7 +28,7 @@ func (l *live) Trace(tenant, name string, to netip.Addr, protocol string, port u
 	}
 	nodes, start := l.traceNodes(p)
 	id := trace.PortID{Tenant: tenant, Name: name}
-	flow := trace.Flow{To: to, Port: port, Protocol: map[string]byte{"icmp": 1, "tcp": 6, "udp": 17}[protocol]}
+	flow := trace.Flow{To: to.Unmap().WithZone(""), Port: port, Protocol: map[string]byte{"icmp": 1, "tcp": 6, "udp": 17}[protocol]}
 	first, ok := nodes[start]
 	if !ok {
 		return nil, &v1.Error{Status: http.StatusConflict, Code: v1.CodePrecondition, Object: v1.ID(p), Message: "the rows of the port's VPC are not computed yet", Fix: "try again in a moment"}
@@ -62,15 +62,15 @@ func (l *live) traceNodes(p *v1.Port) (nodes map[uint16]*trace.Node, start uint1
 // toTrace writes a walk in the API's words.
 func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r trace.Result) *v1.Trace {
 	out := &v1.Trace{Steps: []v1.TraceStep{}, Reason: r.Reason}
-	from := ""
+	var from netip.Addr
 	for _, a := range p.Status.Addresses {
 		if a.Is4() == f.To.Is4() {
-			from = a.String()
+			from = a
 		}
 	}
 	out.Packet = fmt.Sprintf("%s %s > %s", protocol, from, f.To)
 	if protocol != "icmp" {
-		out.Packet = fmt.Sprintf("%s %s:%d > %s:%d", protocol, from, trace.SourcePort, f.To, f.Port)
+		out.Packet = fmt.Sprintf("%s %s > %s", protocol, netip.AddrPortFrom(from, trace.SourcePort), netip.AddrPortFrom(f.To, f.Port))
 	}
 	for _, s := range steps {
 		out.Steps = append(out.Steps, v1.TraceStep(s))
@@ -81,7 +81,7 @@ func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r tr
 		out.Verdict, out.Port = "delivered", r.Port.String()
 	case trace.Answer:
 		out.Verdict = "answered"
-	case trace.Consumed:
+	case trace.Consumed, trace.Service:
 		out.Verdict = "consumed"
 	default:
 		out.Verdict = "dropped"

@@ -28,11 +28,19 @@ func world() map[uint16]*Node {
 		southbound.Location{VNI: 4096, Address: addr("10.0.1.4"), Node: 1, MAC: southbound.MAC{2, 4}, Subnet: 1},
 		southbound.Location{VNI: 4096, Address: addr("10.0.1.5"), Node: 2, MAC: southbound.MAC{2, 5}, Subnet: 1},
 		southbound.Location{VNI: 4096, Address: addr("10.0.2.4"), Node: 1, MAC: southbound.MAC{2, 9}, Subnet: 2},
+		southbound.Subnet{VNI: 4096, Number: 1, Prefix: netip.MustParsePrefix("fd00:0:0:1::/64"), Gateway: addr("fd00:0:0:1::1")},
+		southbound.Subnet{VNI: 4096, Number: 2, Prefix: netip.MustParsePrefix("fd00:0:0:2::/64"), Gateway: addr("fd00:0:0:2::1")},
+		southbound.Location{VNI: 4096, Address: addr("fd00:0:0:1::4"), Node: 1, MAC: southbound.MAC{2, 4}, Subnet: 1},
+		southbound.Location{VNI: 4096, Address: addr("fd00:0:0:1::5"), Node: 2, MAC: southbound.MAC{2, 5}, Subnet: 1},
+		southbound.Location{VNI: 4096, Address: addr("fd00:0:0:2::4"), Node: 1, MAC: southbound.MAC{2, 9}, Subnet: 2},
 	}
 	port := func(name string, mac byte, a string, subnet uint32, gw string) southbound.Row {
 		return southbound.Port{
 			VNI: 4096, Tenant: "red", Name: name, Subnet: subnet, MAC: southbound.MAC{2, mac},
-			Interfaces: []southbound.Interface{{Address: addr(a), Bits: 24, Gateway: addr(gw)}},
+			Interfaces: []southbound.Interface{
+				{Address: addr(a), Bits: 24, Gateway: addr(gw)},
+				{Address: addr(fmt.Sprintf("fd00:0:0:%d::%x", subnet, addr(a).As4()[3])), Bits: 64, Gateway: addr(fmt.Sprintf("fd00:0:0:%d::1", subnet))},
+			},
 		}
 	}
 	cfg := Config{RouterMAC: routerMAC, MTU: 1450}
@@ -52,10 +60,19 @@ func TestWalks(t *testing.T) {
 		"10.0.2.77": "h1 from port pass, h1 drop no-location: drop no-location",
 		"192.0.2.1": "h1 from port pass, h1 drop no-location: drop no-location",
 		"224.0.0.5": "h1 drop multicast: drop multicast",
+
+		"fd00:0:0:1::5":  "h1 from port pass, h1 bridge pass, h1 to tunnel pass, h2 from tunnel pass, h2 to port deliver: local red/web-2",
+		"fd00:0:0:2::4":  "h1 from port pass, h1 route pass, h1 to port deliver: local red/db-1",
+		"fd00:0:0:1::1":  "h1 from port pass, h1 router answer: answer",
+		"fd00:0:0:2::1":  "h1 from port pass, h1 router answer: answer",
+		"fd00:0:0:1::77": "h1 drop nd-unknown: drop nd-unknown",
+		"fd00:0:0:2::77": "h1 from port pass, h1 drop no-location: drop no-location",
+		"2001:db8::1":    "h1 from port pass, h1 drop no-location: drop no-location",
+		"ff02::5":        "h1 drop multicast: drop multicast",
 	} {
 		nodes := world()
 		frame, err := nodes[1].Frame(web1, Flow{To: netip.MustParseAddr(to), Protocol: 6, Port: 80})
-		if to == "10.0.1.1" || to == "10.0.2.1" {
+		if strings.HasSuffix(to, ".1.1") || strings.HasSuffix(to, ".2.1") || strings.HasPrefix(to, "fd00") && strings.HasSuffix(to, "::1") {
 			frame, err = nodes[1].Frame(web1, Flow{To: netip.MustParseAddr(to), Protocol: 1})
 		}
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"weft/internal/southbound"
 )
@@ -27,43 +28,58 @@ func (n *Node) note(stage, object, decision, detail string) {
 // Flow is a packet as people name it.
 type Flow struct {
 	To       netip.Addr
-	Protocol byte   // 1 ICMP (echo request), 6 TCP (SYN), 17 UDP
+	Protocol byte   // 1 ICMP or ICMPv6 (echo request), 6 TCP (SYN), 17 UDP
 	Port     uint16 // destination; not of ICMP
 }
 
-// Frame builds the frame that a workload would send for a flow: its own addresses, TTL 64, to the MAC that ARP tells, or
-// to the router outside of its subnet. Where nobody in its subnet has the address, the workload gets no further than to
-// ask by ARP, and that is the frame.
+// Frame builds the frame that a workload would send for a flow: its own address of that family, TTL 64, to the MAC that ARP
+// or Neighbor Discovery tells, or to the router outside of its subnet. Where nobody in its subnet has the address, the
+// workload gets no further than to ask, and that is the frame.
 func (n *Node) Frame(id PortID, f Flow) ([]byte, error) {
 	port, ok := n.ports[id]
 	if !ok {
 		return nil, fmt.Errorf("port %s is not attached at %s", id, n.Name)
 	}
-	src := address(port, true)
-	if !src.Is4() || !f.To.Is4() {
-		return nil, fmt.Errorf("%s to %s is not IPv4", id, f.To)
+	src := address(port, f.To.Is4())
+	if !src.IsValid() {
+		return nil, fmt.Errorf("port %s has no address of the family of %s", id, f.To)
 	}
 	dst := n.cfg.RouterMAC
 	mac, subnet, known := n.Locate(port.VNI, f.To)
 	switch {
 	case known && subnet == port.Subnet:
 		dst = mac
-	case !known && onLink(port, f.To):
+	case !known && onLink(port, f.To) && src.Is4():
 		return askARP(port, src, f.To), nil
+	case !known && onLink(port, f.To):
+		return askND(port, src, f.To), nil
 	}
+	if src.Is4() {
+		return slices.Concat(dst[:], port.MAC[:], []byte{typeIPv4 >> 8, typeIPv4 & 0xff}, packet4(src, f)), nil
+	}
+	return slices.Concat(dst[:], port.MAC[:], []byte{typeIPv6 >> 8, typeIPv6 & 0xff}, packet6(src, f)), nil
+}
+
+func packet4(src netip.Addr, f Flow) []byte {
 	payload := layer4(f)
-	frame := make([]byte, ethernetLen+ipv4Len, ethernetLen+ipv4Len+len(payload))
-	copy(frame[0:], dst[:])
-	copy(frame[6:], port.MAC[:])
-	binary.BigEndian.PutUint16(frame[12:], typeIPv4)
-	h := frame[ethernetLen:]
+	h := make([]byte, ipv4Len)
 	h[0], h[8], h[9] = 0x45, 64, f.Protocol
 	binary.BigEndian.PutUint16(h[2:], uint16(ipv4Len+len(payload)))
-	s, d := src.As4(), f.To.As4()
-	copy(h[12:], s[:])
-	copy(h[16:], d[:])
+	copy(h[12:], src.AsSlice())
+	copy(h[16:], f.To.AsSlice())
 	binary.BigEndian.PutUint16(h[10:], checksum(h))
-	return append(frame, payload...), nil
+	return append(h, payload...)
+}
+
+func packet6(src netip.Addr, f Flow) []byte {
+	payload, protocol := layer4(f), f.Protocol
+	if protocol == protoICMP {
+		protocol = protoICMP6
+		payload = make([]byte, icmpLen)
+		payload[0] = icmp6EchoRequest
+		binary.BigEndian.PutUint16(payload[2:], checksum(pseudo(src, f.To, icmpLen, protocol), payload))
+	}
+	return slices.Concat([]byte{0x60, 0, 0, 0, 0, byte(len(payload)), protocol, 64}, src.AsSlice(), f.To.AsSlice(), payload)
 }
 
 // onLink reports whether the workload takes an address for one of its own subnet.
@@ -83,6 +99,16 @@ func askARP(port southbound.Port, src, target netip.Addr) []byte {
 	s, t := src.As4(), target.As4()
 	f = append(append(f, port.MAC[:]...), s[:]...)
 	return append(append(f, 0, 0, 0, 0, 0, 0), t[:]...)
+}
+
+// askND is the solicitation for an address (RFC 4861), to the group of its last three bytes.
+func askND(port southbound.Port, src, target netip.Addr) []byte {
+	t := target.As16()
+	group := netip.AddrFrom16([16]byte{0xff, 2, 11: 1, 12: 0xff, 13: t[13], 14: t[14], 15: t[15]})
+	message := slices.Concat([]byte{ndNeighborSolicit, 0, 0, 0, 0, 0, 0, 0}, t[:], []byte{ndSourceMAC, 1}, port.MAC[:])
+	binary.BigEndian.PutUint16(message[2:], checksum(pseudo(src, group, len(message), protoICMP6), message))
+	head := slices.Concat([]byte{0x60, 0, 0, 0, 0, byte(len(message)), protoICMP6, ndHopLimit}, src.AsSlice(), group.AsSlice())
+	return slices.Concat([]byte{0x33, 0x33, 0xff, t[13], t[14], t[15]}, port.MAC[:], []byte{typeIPv6 >> 8, typeIPv6 & 0xff}, head, message)
 }
 
 // SourcePort stands for any ephemeral port.
