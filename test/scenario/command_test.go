@@ -36,6 +36,8 @@ var words = map[string]command{
 	"ping":     ping,       // ping TENANT/PORT TENANT/PORT|ADDRESS
 	"answers":  answers,    // answers TENANT/PORT ADDRESS WHO: who has the address, as seen from the port
 	"spoof":    spoofFrom,  // spoof TENANT/PORT SOURCE DESTINATION: send with a false source
+	"for":      routeFor,   // for TENANT/PORT ADDRESS...: the workload routes, and has the addresses itself
+	"pieces":   pieces,     // pieces TENANT/PORT ADDRESS WHO: a datagram in fragments of any order arrives, and is answered
 	"drops":    drops,      // drops NODE reason=R [tenant=T] [atleast=N]
 	"isolated": isolated,   // isolated TENANT...: none reaches another's
 	"vni":      vni,        // vni TENANT/VPC VARIABLE
@@ -178,6 +180,31 @@ func spoofFrom(s *story, _ *testscript.TestScript, args []string) error {
 		return err
 	}
 	_, err = s.run(args[0], s.helper("spoof", args[1], to))
+	return err
+}
+
+// routeFor makes a workload an appliance: it forwards, is silent about better ways, and answers at addresses of its own.
+func routeFor(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%w: for TENANT/PORT ADDRESS...", errUsage)
+	}
+	script := "set -e; cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding; " +
+		"for c in all eth0; do echo 0 > ipv4/conf/$c/send_redirects; echo 0 > ipv4/conf/$c/rp_filter; echo 2 > ipv6/conf/$c/accept_ra; done; ip link set lo up; "
+	for _, a := range args[1:] {
+		script += "ip address replace " + a + " dev lo; "
+	}
+	_, err := s.run(args[0], exec.Command("sh", "-c", script))
+	return err
+}
+
+func pieces(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("%w: pieces FROM ADDRESS WHO", errUsage)
+	}
+	out, err := s.run(args[0], s.helper("fragments", args[1]))
+	if err == nil && strings.TrimSpace(out) != args[2] {
+		err = fmt.Errorf("at %s, %q answers", args[1], out)
+	}
 	return err
 }
 

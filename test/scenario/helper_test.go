@@ -33,6 +33,8 @@ func help(what string, args []string) int {
 		err = ask(args)
 	case "spoof":
 		err = spoof(args[0], args[1])
+	case "fragments":
+		err = fragments(args[0])
 	case "up":
 		err = up(args[0])
 	default:
