@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
 	"weft/internal/node/kernel/device"
 	"weft/internal/node/overlay"
@@ -55,6 +56,7 @@ type Agent struct {
 	ports   *port.Ports
 	overlay *overlay.Overlay
 	routing *routing.Routing
+	dhcp    *dhcp.Server // has its own goroutine; apply tells it of ports
 	prober  prober
 	calls   chan func()
 	ended   chan struct{} // closed when calls are served no more
@@ -117,6 +119,7 @@ func newAgent(cfg Config) (*Agent, error) {
 		Node: cfg.Node, RouterMAC: routerMAC, Locations: path.Locations(), Senders: path.Senders(),
 	})
 	a.routing = routing.New(routing.Config{Node: cfg.Node, Routes: path.Routes(), Sources: path.Sources()})
+	a.dhcp = newDHCP(a)
 	a.prober = newProber(a)
 	a.client, err = dial(cfg, a)
 	if err != nil {
@@ -153,6 +156,7 @@ func (a *Agent) run(ctx context.Context) error {
 		return err
 	}
 	wg.Go(func() { a.client.Run(ctx) })
+	wg.Go(func() { a.dhcp.Run(ctx) })
 	wg.Go(func() {
 		device.Watch(ctx, a.cfg.Log, func(e device.Event) {
 			_ = a.do(ctx, func() { a.linkChanged(e) }) // fails only while the agent stops
@@ -293,6 +297,7 @@ func (a *Agent) take(step southbound.Step) {
 // apply brings the functions' wishes into the kernel: ports first, as locations lead to them.
 func (a *Agent) apply() []southbound.Failure {
 	locals, failures := a.ports.Apply()
+	a.dhcp.SetPorts(a.ports.InPlace())
 	for _, l := range locals {
 		a.overlay.SetDevice(l.VNI, l.Addr, overlay.Device{IfIndex: l.IfIndex, Kind: l.Kind}, l.Present)
 		a.routing.SetDevice(l.VNI, l.Addr, l.IfIndex, l.Kind, l.Present)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
 	"weft/internal/node/overlay"
 	"weft/internal/node/port"
@@ -57,7 +58,7 @@ func TestNothingIsSettledBeforeTheFirstStep(t *testing.T) {
 	routes := &fakeTable[kernel.RouteKey, kernel.Location]{have: map[kernel.RouteKey]kernel.Location{{VNI: 4096}: {}}}
 	sources := &fakeTable[kernel.SourceKey, kernel.Source]{have: map[kernel.SourceKey]kernel.Source{{IfIndex: 3}: {}}}
 	a := &Agent{
-		cfg: Config{Log: slog.New(slog.DiscardHandler)}, ports: ports, changed: make(chan struct{}),
+		cfg: Config{Log: slog.New(slog.DiscardHandler)}, ports: ports, changed: make(chan struct{}), dhcp: dhcp.New(dhcp.Config{}),
 		overlay: overlay.New(overlay.Config{Node: "h1", Locations: locations, Senders: senders}),
 		routing: routing.New(routing.Config{Node: "h1", Routes: routes, Sources: sources}),
 	}

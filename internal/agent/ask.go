@@ -115,6 +115,7 @@ func (a *Agent) dump(ctx context.Context, function string) (string, error) {
 		"account":     a.dumpAccount,
 		"route":       func(context.Context) ([]string, error) { return lines(a.path.Routes())(routeLine) },
 		"source":      func(context.Context) ([]string, error) { return lines(a.path.Sources())(sourceLine) },
+		"dhcp":        func(context.Context) ([]string, error) { return a.dhcp.Dump(), nil },
 	}
 	names := slices.Sorted(maps.Keys(tables))
 	if function == "" {

@@ -190,12 +190,19 @@ func attach(t *testing.T, p *Ports, binding string) ([]Local, []southbound.Failu
 
 func TestAttachPutsPortIntoThePacketPath(t *testing.T) {
 	m := newMachine()
-	locals, failures := attach(t, start(t, m, t.TempDir()), "b1")
+	p := start(t, m, t.TempDir())
+	locals, failures := attach(t, p, "b1")
 	if m.counts() != [3]int{1, 1, 1} || m.peers["/run/netns/a"] != 1 || len(failures) != 0 {
 		t.Errorf("devices, programs, entries %v, failures %v", m.counts(), failures)
 	}
 	if len(locals) != 1 || !locals[0].Present || locals[0].Kind != kernel.LocationPeer || locals[0].VNI != 4096 {
-		t.Errorf("local addresses %+v", locals)
+		t.Fatalf("local addresses %+v", locals)
+	}
+	if in := p.InPlace(); len(in) != 1 || !in[locals[0].IfIndex].Equal(row("b1")) {
+		t.Errorf("rows in place %v", in)
+	}
+	if _, err := p.Detach(web1); err != nil || len(p.InPlace()) != 0 {
+		t.Errorf("rows in place %v after detaching (%v)", p.InPlace(), err)
 	}
 }
 

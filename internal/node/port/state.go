@@ -55,6 +55,17 @@ func (p *Ports) state(id ID) State {
 	return s
 }
 
+// InPlace returns the rows of the ports that have their device, by its index.
+func (p *Ports) InPlace() map[uint32]southbound.Port {
+	out := make(map[uint32]southbound.Port, len(p.have))
+	for id, a := range p.have {
+		if row, ok := p.rows[id]; ok && a.ifindex != 0 && row.Binding == a.Binding {
+			out[a.ifindex] = row
+		}
+	}
+	return out
+}
+
 // loadAttachments reads the state file; a missing one is an empty one.
 func loadAttachments(file string) ([]Attachment, error) {
 	data, err := os.ReadFile(file)
