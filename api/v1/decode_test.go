@@ -239,3 +239,20 @@ func FuzzDecodeJSON(f *testing.F) {
 		}
 	})
 }
+
+// TestCVE202228224FieldsOfWhatDoesNotExistAreRefused: in Calico, an annotation for floating addresses was believed although
+// the feature was off, and drew other workloads' routes (CVE-2022-28224). Here a field is known and checked, or refused; and
+// what a document says in status is the system's to say.
+func TestCVE202228224FieldsOfWhatDoesNotExistAreRefused(t *testing.T) {
+	for _, field := range []string{`"floatingIPs":["203.0.113.7"]`, `"floatingIP":"203.0.113.7"`, `"publicAddress":"203.0.113.7"`, `"vni":4097`, `"securityGroups":["x"]`, `"owner":"system"`} {
+		for kind, doc := range map[string]string{"Port": port(field), "RouteTable": table(field)} {
+			if _, err := DecodeJSON([]byte(doc)); err == nil || !strings.Contains(err.Error(), "no such field") {
+				t.Errorf("%s with %s: error %v", kind, field, err)
+			}
+		}
+	}
+	o, err := DecodeJSON([]byte(`{"apiVersion":"weft/v1","kind":"Port","metadata":{"tenant":"red","name":"a","annotations":{"floating":"x"}},"spec":{"subnet":"s"}}`))
+	if err == nil {
+		t.Errorf("annotations were taken: %+v", o)
+	}
+}

@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	v1 "weft/api/v1"
 	"weft/internal/control/graph"
@@ -162,4 +164,32 @@ func TestPanicOverOneVPCStopsNoOther(t *testing.T) {
 	eventually(t, "red goes on", func() bool {
 		return strings.Contains(b.text(1, 4096), "10.0.9.0/24") && strings.Contains(b.text(1, 4096), "10.0.8.0/24")
 	})
+}
+
+// TestCVE202341378UnfinishedHandshakesStopNobody: in Calico's Typha, a client that did not finish its TLS handshake kept all
+// others from connecting (CVE-2023-41378).
+func TestCVE202341378UnfinishedHandshakesStopNobody(t *testing.T) {
+	s := start(t, t.TempDir())
+	for i := range 200 {
+		for _, addr := range []string{s.southbound, strings.TrimPrefix(s.api, "https://")} {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if i%2 == 0 {
+				if _, err := c.Write([]byte{0x16, 3, 1, 2, 0, 1}); err != nil { // a ClientHello that goes no further
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	begin := time.Now()
+	h1 := s.join("h1", 1)
+	s.apply(network("red", 1))
+	h1.claim(t, "red", 0)
+	eventually(t, "a node gets its rows", func() bool { rows, _ := h1.count(); return rows == 5 })
+	if took := time.Since(begin); took > 5*time.Second { // a tenth of a second, without the race detector and neighbours
+		t.Errorf("beside unfinished handshakes it took %s", took)
+	}
 }
