@@ -55,7 +55,7 @@ test-root: ## tests on this kernel: programs, drivers, namespaces (as root)
 	$(call timed,root,REQUIRE_PRIVILEGED=1 go test -shuffle=on $(PRIVILEGED))
 
 scenario: build ## stories on the lab (as root); RUN=name for one
-	$(call timed,scenario,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test $(if $(RUN),-run '/$(RUN)' -v) ./test/scenario)
+	$(call timed,scenario,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 $(if $(RUN),-run '/$(RUN)' -v) ./test/scenario)
 
 vm: build ## a virtual machine on a tap of the lab (as root)
 	$(call timed,vm,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/vm)

@@ -149,6 +149,7 @@ type Trace struct {
 	Port    string      `json:"port,omitempty" doc:"Delivered: who gets it, as tenant/port."`
 	Node    string      `json:"node" doc:"Where it ends."`
 	Reason  string      `json:"reason,omitempty" doc:"Dropped: the drop reason that would count." example:"no-location"`
+	Told    string      `json:"told,omitempty" doc:"Dropped: what the router tells the sender, by ICMP; absent: nothing." example:"host unreachable"`
 }
 
 // TraceStep is one decision.

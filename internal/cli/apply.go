@@ -271,7 +271,7 @@ func newCreateCommand(env *term.Env) *cobra.Command {
 				return err
 			}
 			p := &v1.Port{TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindPort}, Spec: v1.PortSpec{Subnet: subnet, Node: node}}
-			if p.Tenant, p.Name, err = parsePort(args[0], t.Tenant); err != nil {
+			if p.Tenant, p.Name, err = term.ParsePort(args[0], t.Tenant); err != nil {
 				return err
 			}
 			for _, address := range addresses {

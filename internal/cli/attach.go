@@ -80,7 +80,7 @@ It can be repeated; a port that another node has is refused unless --move. Run i
 			if err != nil {
 				return err
 			}
-			if r.Tenant, r.Port, err = parsePort(args[0], t.Tenant); err != nil {
+			if r.Tenant, r.Port, err = term.ParsePort(args[0], t.Tenant); err != nil {
 				return err
 			}
 			agent, err := f.agent(t)
@@ -178,7 +178,7 @@ tap or device that was there before is given back as it was, but down: bring it 
 				return err
 			}
 			var r v1.DetachRequest
-			if r.Tenant, r.Port, err = parsePort(args[0], t.Tenant); err != nil {
+			if r.Tenant, r.Port, err = term.ParsePort(args[0], t.Tenant); err != nil {
 				return err
 			}
 			agent, err := f.agent(t)

@@ -14,6 +14,7 @@ import (
 
 	"weft/internal/cli/labcmd"
 	"weft/internal/cli/term"
+	"weft/internal/cli/tracecmd"
 )
 
 // New returns the command weft with all its subcommands; extra are those that run processes.
@@ -49,7 +50,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return term.Usage(err) })
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
 	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), newExplainCommand(env))
-	group(root, "operate", newStatusCommand(env), newCheckCommand(env), newTraceCommand(env), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
+	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
 	group(root, "run", append(extra, labcmd.New(env))...)
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",
@@ -184,16 +185,4 @@ func tenantOf(r ref, def string) (string, error) {
 		return "", term.Usagef("no tenant is named: add -t TENANT, or write TENANT/%s", strings.ToUpper(r.kind.Singular))
 	}
 	return def, nil
-}
-
-// parsePort reads TENANT/PORT, or PORT with a default tenant.
-func parsePort(arg, def string) (tenant, port string, err error) {
-	tenant, port, ok := strings.Cut(arg, "/")
-	if !ok {
-		tenant, port = def, arg
-	}
-	if tenant == "" || port == "" {
-		return "", "", term.Usagef("%q does not name a port: write TENANT/PORT, for example red/web-1", arg)
-	}
-	return tenant, port, nil
 }

@@ -61,7 +61,7 @@ func (l *live) traceNodes(p *v1.Port) (nodes map[uint16]*trace.Node, start uint1
 
 // toTrace writes a walk in the API's words.
 func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r trace.Result) *v1.Trace {
-	out := &v1.Trace{Steps: []v1.TraceStep{}, Reason: r.Reason}
+	out := &v1.Trace{Steps: []v1.TraceStep{}, Reason: r.Reason, Told: trace.ToldWords(r.Told)}
 	var from netip.Addr
 	for _, a := range p.Status.Addresses {
 		if a.Is4() == f.To.Is4() {

@@ -209,3 +209,15 @@ func (e *Env) WriteJSON(v any) error {
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }
+
+// ParsePort reads TENANT/PORT, or PORT with a default tenant.
+func ParsePort(arg, def string) (tenant, port string, err error) {
+	tenant, port, ok := strings.Cut(arg, "/")
+	if !ok {
+		tenant, port = def, arg
+	}
+	if tenant == "" || port == "" {
+		return "", "", Usagef("%q does not name a port: write TENANT/PORT, for example red/web-1", arg)
+	}
+	return tenant, port, nil
+}

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+// Package tracecmd is weft trace.
+package tracecmd
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -10,18 +12,23 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "weft/api/v1"
-
+	"weft/client"
 	"weft/internal/cli/term"
 )
 
-func newTraceCommand(env *term.Env) *cobra.Command {
+// New returns the command.
+func New(env *term.Env) *cobra.Command {
 	var format, expect string
+	var ipv6 bool
 	cmd := &cobra.Command{
-		Use:   "trace TENANT/PORT ADDRESS[:PORT/tcp|udp]",
+		Use:   "trace TENANT/PORT ADDRESS[:PORT/tcp|udp] | TENANT/PORT[:PORT/tcp|udp]",
 		Short: "Tell what would become of a packet, step by step",
 		Long: `Walk a packet over the rows that the nodes were given, from the port that sends it to its end. Nothing is sent: it tells
-what the packet path does with such a packet, and why. Without a port it is an echo request.`,
+what the packet path does with such a packet, and why. Without a port it is an echo request. A destination may be named as the
+port that has it; -6 takes its IPv6 address.`,
 		Example: `  weft trace red/web-1 10.0.2.4:5432/tcp
+  weft trace red/web-1 red/db-1:5432/tcp
+  weft trace red/web-1 [fd00:0:0:2::4]:5432/tcp
   weft trace red/web-1 10.0.2.4
   weft trace red/web-1 192.0.2.1:53/udp --expect no-location
   weft trace red/web-1 10.0.2.4 -o minimal`,
@@ -30,15 +37,19 @@ what the packet path does with such a packet, and why. Without a port it is an e
 			if err := term.CheckFormat(format, "table", "minimal", "json", "yaml"); err != nil {
 				return err
 			}
-			to, port, protocol, err := parseFlow(args[1])
-			if err != nil {
-				return err
-			}
 			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
-			tenant, name, err := parsePort(args[0], target.Tenant)
+			destination, err := resolveName(cmd.Context(), c, args[1], ipv6)
+			if err != nil {
+				return err
+			}
+			to, port, protocol, err := parseFlow(destination)
+			if err != nil {
+				return err
+			}
+			tenant, name, err := term.ParsePort(args[0], target.Tenant)
 			if err != nil {
 				return err
 			}
@@ -57,8 +68,36 @@ what the packet path does with such a packet, and why. Without a port it is an e
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, minimal (stable, for tests), json, yaml")
+	cmd.Flags().BoolVarP(&ipv6, "ipv6", "6", false, "of a destination by name: its IPv6 address")
 	cmd.Flags().StringVar(&expect, "expect", "", "exit with 1 unless the end contains this: a verdict, reason or port")
 	return cmd
+}
+
+// resolveName puts the address of a port in place of its name, where the destination is one: TENANT/PORT[:PORT/PROTOCOL].
+func resolveName(ctx context.Context, c *client.Client, s string, ipv6 bool) (string, error) {
+	tenant, rest, ok := strings.Cut(s, "/")
+	name, flow, _ := strings.Cut(rest, ":")
+	if !ok || name == "" || strings.ContainsAny(tenant, ".:[") {
+		return s, nil
+	}
+	o, err := c.Get(ctx, v1.KindPort, tenant, name)
+	if err != nil {
+		return "", err
+	}
+	for _, a := range o.(*v1.Port).Status.Addresses {
+		if a.Is6() != ipv6 {
+			continue
+		}
+		if flow == "" {
+			return a.String(), nil
+		}
+		text := a.String()
+		if ipv6 {
+			text = "[" + text + "]"
+		}
+		return text + ":" + flow, nil
+	}
+	return "", term.Usagef("%s/%s has no address of this IP version; see 'weft get port %s/%s'", tenant, name, tenant, name)
 }
 
 // parseFlow reads ADDRESS, ADDRESS:PORT/PROTOCOL or [IPV6]:PORT/PROTOCOL.
@@ -84,6 +123,14 @@ func traceEnd(t *v1.Trace) string {
 		return fmt.Sprintf("dropped %s %s", t.Node, t.Reason)
 	}
 	return t.Verdict + " " + t.Node
+}
+
+// toldLine says what the sender hears of a drop.
+func toldLine(t *v1.Trace) string {
+	if t.Told == "" {
+		return "the sender is told nothing"
+	}
+	return "the router tells the sender: " + t.Told
 }
 
 func printTrace(env *term.Env, format string, t *v1.Trace) error {
@@ -115,6 +162,9 @@ func printTrace(env *term.Env, format string, t *v1.Trace) error {
 		end += fmt.Sprintf(" at hop %d on %s: %s", len(t.Steps), t.Node, t.Reason)
 	default:
 		end += " on " + t.Node
+	}
+	if t.Verdict == "dropped" {
+		end += "\n  " + toldLine(t) + "   counted: weft get drops"
 	}
 	_, err := fmt.Fprintf(env.Out, "\nRESULT  %s\n", end)
 	return err
