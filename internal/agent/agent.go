@@ -56,7 +56,9 @@ type Agent struct {
 	ports   *port.Ports
 	overlay *overlay.Overlay
 	routing *routing.Routing
-	dhcp    *dhcp.Server // has its own goroutine; apply tells it of ports
+	dhcp    *dhcp.Server               // has its own goroutine; apply tells it of ports
+	serving map[uint32]southbound.Port // what DHCP serves, by index of the port's device
+	saved   map[uint32]southbound.Port // what of it is on disk
 	prober  prober
 	calls   chan func()
 	ended   chan struct{} // closed when calls are served no more
@@ -120,6 +122,7 @@ func newAgent(cfg Config) (*Agent, error) {
 	})
 	a.routing = routing.New(routing.Config{Node: cfg.Node, Routes: path.Routes(), Sources: path.Sources()})
 	a.dhcp = newDHCP(a)
+	a.recallServed()
 	a.prober = newProber(a)
 	a.client, err = dial(cfg, a)
 	if err != nil {
@@ -169,6 +172,7 @@ func (a *Agent) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			a.saveServed()
 			return nil
 		case err := <-local:
 			return err
@@ -178,6 +182,7 @@ func (a *Agent) run(ctx context.Context) error {
 			a.rescan()
 			scan.Reset(scanAfter())
 		case <-retry.C:
+			a.saveServed()
 			if a.isSynced() && a.failing() {
 				a.settle()
 			}
@@ -297,7 +302,7 @@ func (a *Agent) take(step southbound.Step) {
 // apply brings the functions' wishes into the kernel: ports first, as locations lead to them.
 func (a *Agent) apply() []southbound.Failure {
 	locals, failures := a.ports.Apply()
-	a.dhcp.SetPorts(a.ports.InPlace())
+	a.serve()
 	for _, l := range locals {
 		a.overlay.SetDevice(l.VNI, l.Addr, overlay.Device{IfIndex: l.IfIndex, Kind: l.Kind}, l.Present)
 		a.routing.SetDevice(l.VNI, l.Addr, l.IfIndex, l.Kind, l.Present)

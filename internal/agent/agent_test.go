@@ -5,6 +5,7 @@ package agent
 import (
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"weft/internal/node/overlay"
 	"weft/internal/node/port"
 	"weft/internal/node/routing"
+	"weft/internal/southbound"
 )
 
 // fakeDevices is a kernel that counts what is taken from it.
@@ -72,5 +74,33 @@ func TestNothingIsSettledBeforeTheFirstStep(t *testing.T) {
 	a.settle()
 	if _, ok := ports.State(port.ID{Tenant: "red", Port: "web-1"}); ok || dev.taken == 0 || writes() != 4 {
 		t.Error("after a step without rows the attachment and its entries are still there")
+	}
+}
+
+// What an earlier agent served is served again only for ports that the packet path still has just so.
+func TestServedPortsAreRecalledIfTheyAreStillThere(t *testing.T) {
+	row := southbound.Port{
+		VNI: 4096, TenantNumber: 1, MAC: southbound.MAC{2, 0, 0, 0, 0, 1},
+		Interfaces: []southbound.Interface{{Address: netip.MustParseAddr("10.0.1.4")}, {Address: netip.MustParseAddr("fd00::4")}},
+	}
+	entry := kernel.Port{
+		VNI: 4096, Tenant: 1, MAC: row.MAC, Addr4: netip.MustParseAddr("10.0.1.4"), Addr6: netip.MustParseAddr("fd00::4"),
+	}
+	for name, change := range map[string]func(*kernel.Port){
+		"network": func(p *kernel.Port) { p.VNI++ },
+		"tenant":  func(p *kernel.Port) { p.Tenant++ },
+		"mac":     func(p *kernel.Port) { p.MAC[5]++ },
+		"ipv4":    func(p *kernel.Port) { p.Addr4 = p.Addr4.Next() },
+		"ipv6":    func(p *kernel.Port) { p.Addr6 = netip.Addr{} },
+		"same":    func(*kernel.Port) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			there := entry
+			change(&there)
+			got := stillThere(map[uint32]southbound.Port{7: row, 8: row}, map[kernel.PortKey]kernel.Port{{IfIndex: 7}: there})
+			if _, ok := got[7]; ok != (name == "same") || len(got) > 1 {
+				t.Errorf("recalled %v", got)
+			}
+		})
 	}
 }
