@@ -9,7 +9,7 @@ import (
 )
 
 // Quotas where an operator wrote none.
-var defaultQuota = Quota{VPCs: 100, Subnets: 1000, Ports: 100_000, RouteTables: 200}
+var defaultQuota = Quota{VPCs: 100, Subnets: 1000, Ports: 100_000, RouteTables: 200, Routes: 8192}
 
 // Effective returns the quota with defaults in place of zeros.
 func (q Quota) Effective() Quota {
@@ -18,6 +18,7 @@ func (q Quota) Effective() Quota {
 		{&q.Subnets, &defaultQuota.Subnets},
 		{&q.Ports, &defaultQuota.Ports},
 		{&q.RouteTables, &defaultQuota.RouteTables},
+		{&q.Routes, &defaultQuota.Routes},
 	} {
 		if *f.value == 0 {
 			*f.value = *f.def

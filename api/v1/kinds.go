@@ -28,6 +28,7 @@ type Quota struct {
 	Subnets     int `json:"subnets,omitempty" doc:"Subnets of the tenant. Default 1000." minimum:"0"`
 	Ports       int `json:"ports,omitempty" doc:"Ports of the tenant. Default 100000." minimum:"0"`
 	RouteTables int `json:"routeTables,omitempty" doc:"Route tables of the tenant. Default 200." minimum:"0"`
+	Routes      int `json:"routes,omitempty" doc:"Entries of all route tables of the tenant: of each its routes, and two for each range of its VPC's subnets. Nodes share room for 65536. Default 8192." minimum:"0"`
 }
 
 // TenantStatus is what the system knows about a tenant.

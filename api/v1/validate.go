@@ -95,6 +95,7 @@ func (t *Tenant) Validate() ErrorList {
 		{"subnets", t.Spec.Quota.Subnets},
 		{"ports", t.Spec.Quota.Ports},
 		{"routeTables", t.Spec.Quota.RouteTables},
+		{"routes", t.Spec.Quota.Routes},
 	} {
 		if q.value < 0 {
 			c.add(CodeInvalid, "spec.quota."+q.field, "write a number above 0, or leave it out for the default", "%d is below 0", q.value)

@@ -33,10 +33,11 @@ type admission struct {
 	count map[string]int        // by tenant/kind, this transaction's writes included
 	self  bool                  // a node speaks of itself
 	late  []func() error        // checks that need the whole set of documents written
+	grown map[string]bool       // tenants whose route tables are to be weighed
 }
 
 func newAdmission(tx *store.Tx, now time.Time) *admission {
-	return &admission{tx: tx, now: now, pools: make(map[string]*ipam.Pool), count: make(map[string]int)}
+	return &admission{tx: tx, now: now, pools: make(map[string]*ipam.Pool), count: make(map[string]int), grown: make(map[string]bool)}
 }
 
 // settle runs the checks that waited for the whole set. It comes after the last put.
@@ -339,6 +340,9 @@ func (a *admission) subnet(o, old *v1.Subnet) error {
 	}
 	if o.Status.Number == 0 {
 		o.Status.Number = highest + 1
+	}
+	if old == nil || len(o.Spec.Prefixes) > len(old.Spec.Prefixes) {
+		a.weigh(o, "spec.prefixes")
 	}
 	if old == nil {
 		return nil

@@ -22,6 +22,9 @@ func (a *admission) table(o, old *v1.RouteTable) error {
 			"tenant %s has no VPC %q", o.Tenant, o.Spec.VPC)
 	}
 	a.late = append(a.late, func() error { return a.tableRefers(o) })
+	if old == nil || len(o.Spec.Routes) > len(old.Spec.Routes) {
+		a.weigh(o, "spec.routes")
+	}
 	if o.Status.Number != 0 {
 		return nil
 	}
@@ -31,6 +34,40 @@ func (a *admission) table(o, old *v1.RouteTable) error {
 		}
 	}
 	o.Status.Number++
+	return nil
+}
+
+// weigh has the quota of the tenant's routes looked at, once in a set, because of a document that makes them more.
+func (a *admission) weigh(o v1.Object, field string) {
+	tenant := o.Meta().Tenant
+	if a.grown[tenant] {
+		return
+	}
+	a.grown[tenant] = true
+	a.late = append(a.late, func() error { return a.routeQuota(o, field) })
+}
+
+// routeQuota bounds what the tenant's route tables take of the nodes' room, which all tenants share: each table has its
+// routes, and of each range of the VPC's subnets the range itself and the router in it.
+func (a *admission) routeQuota(o v1.Object, field string) error {
+	name := o.Meta().Tenant
+	tables := a.tables(name)
+	tenant, ok := a.tx.Get(v1.KindTenant, "", name)
+	if !ok || len(tables) == 0 {
+		return nil
+	}
+	ranges := make(map[string]int) // by VPC
+	for _, s := range a.tx.List(v1.KindSubnet, name) {
+		ranges[s.(*v1.Subnet).Spec.VPC] += len(s.(*v1.Subnet).Spec.Prefixes)
+	}
+	entries := 0
+	for _, t := range tables {
+		entries += len(t.Spec.Routes) + 2*ranges[t.Spec.VPC]
+	}
+	if most := tenant.(*v1.Tenant).Spec.Quota.Effective().Routes; entries > most {
+		return refuse(o, http.StatusForbidden, v1.CodeQuota, field, "have fewer routes, tables or subnets, or ask an operator to raise spec.quota.routes of tenant "+name,
+			"the tenant's route tables would take %d entries (of each its routes, and two for each range of its VPC's subnets); the quota is %d", entries, most)
+	}
 	return nil
 }
 

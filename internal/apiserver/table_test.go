@@ -122,6 +122,31 @@ func TestQuotaOfTables(t *testing.T) {
 	}
 }
 
+// TestQuotaOfRoutes: the tables of a node are shared by all tenants, so what one takes of them is bounded.
+func TestQuotaOfRoutes(t *testing.T) {
+	s := newSite(t)
+	s.mustApply(routed()) // 2 routes, 3 ranges: 8 entries
+	s.mustApply(head("Tenant", "", "red") + "spec: {quota: {routes: 9}}\n")
+	before := s.api.cfg.Store.View().Revision()
+	for name, c := range map[string]struct{ doc, field string }{
+		"routes": {table("out", "[web, db]", "{to: 0.0.0.0/0, via: port/fw-1}, {to: 192.0.2.0/24, via: blackhole}, {to: 192.0.3.0/24, via: blackhole}, {to: 192.0.4.0/24, via: blackhole}"), "spec.routes"},
+		"table":  {table("second", "[]", ""), "spec.routes"},
+		"subnet": {head("Subnet", "red", "more") + "spec: {vpc: main, prefixes: [10.0.9.0/24]}\n", "spec.prefixes"},
+		"range":  {head("Subnet", "red", "web") + "spec: {vpc: main, prefixes: [10.0.1.0/24, 10.0.9.0/24]}\n", "spec.prefixes"},
+	} {
+		_, e := s.apply(c.doc)
+		if e == nil || e.Code != v1.CodeQuota || e.Field != c.field || !strings.Contains(e.Fix, "spec.quota.routes of tenant red") {
+			t.Errorf("%s: error %+v, want QUOTA at %s", name, e, c.field)
+		}
+	}
+	if after := s.api.cfg.Store.View().Revision(); after != before {
+		t.Errorf("the store went from revision %d to %d", before, after)
+	}
+	s.mustApply(head("Tenant", "", "red") + "spec: {quota: {routes: 1}}\n")
+	s.mustApply(table("out", "[web]", "{to: 192.0.2.0/24, via: blackhole}")) // less is possible, although it is too much still
+	s.mustApply(head("VPC", "red", "b") + "spec: {prefixes: [10.0.0.0/8]}\n" + head("Port", "red", "p") + "spec: {subnet: web}\n")
+}
+
 func TestWhatATableUsesIsProtected(t *testing.T) {
 	s := newSite(t)
 	s.mustApply(routed())

@@ -448,7 +448,7 @@ func TestEveryCommandHelps(t *testing.T) {
 func TestCompletionOfFields(t *testing.T) {
 	for begun, want := range map[string]string{
 		"rout": "routetable", "port.spec.add": "port.spec.addresses", "routetable.spec.routes.": "routetable.spec.routes.to routetable.spec.routes.via",
-		"port.nope.": "", "nope.": "", "tenant.spec.quota.r": "tenant.spec.quota.routeTables",
+		"port.nope.": "", "nope.": "", "tenant.spec.quota.routeT": "tenant.spec.quota.routeTables",
 	} {
 		if got := strings.Join(completeFields(begun), " "); got != want {
 			t.Errorf("%s completes to %q, want %q", begun, got, want)

@@ -72,7 +72,7 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 	case *v1.Tenant:
 		q := o.Spec.Quota.Effective()
 		t.Add("Number:", fmt.Sprint(o.Status.Number))
-		t.Add("Quota:", fmt.Sprintf("%d VPCs, %d subnets, %d ports, %d route tables", q.VPCs, q.Subnets, q.Ports, q.RouteTables))
+		t.Add("Quota:", fmt.Sprintf("%d VPCs, %d subnets, %d ports, %d route tables with %d entries", q.VPCs, q.Subnets, q.Ports, q.RouteTables, q.Routes))
 	case *v1.Node:
 		t.Add("Address:", o.Spec.Address.String())
 		t.Add("Roles:", strings.Join(o.Spec.Roles, ", "))

@@ -172,7 +172,12 @@ func replace[K, V comparable](t *reconcile.Table[K, V], before, next map[K]V) {
 // route of the same prefix takes their place.
 func (r *Routing) tables(vni uint32, n *network) map[kernel.RouteKey]kernel.Location {
 	made := make(map[kernel.RouteKey]kernel.Location)
+	filled := make(map[uint32]bool)
 	for _, route := range n.routes {
+		if filled[route.Table] {
+			continue
+		}
+		filled[route.Table] = true
 		for _, s := range n.subnets {
 			connected := kernel.Location{Kind: kernel.LocationConnected, Subnet: s.Number}
 			made[kernel.RouteKey{VNI: vni, Table: route.Table, Prefix: s.Prefix}] = connected

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"weft/internal/node/kernel"
 	"weft/internal/southbound"
@@ -198,5 +199,28 @@ func TestDeletedRowsLeaveNothing(t *testing.T) {
 	b.apply(t)
 	if len(b.routes.have)+len(b.sources.have)+len(b.r.nets) != 0 {
 		t.Errorf("left: %v, %v, %v", b.routes.have, b.sources.have, b.r.nets)
+	}
+}
+
+// TestManyRoutesInManySubnetsAreQuick: the cost is that of the entries, not of routes times subnets, or one VPC with much of
+// both would hold up all others of its node.
+func TestManyRoutesInManySubnetsAreQuick(t *testing.T) {
+	b := newBench()
+	b.r.Update(southbound.Peer{VNI: vni, Node: 1, Name: "h1", Address: netip.MustParseAddr("198.19.0.1")})
+	for i := range 1000 {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
+		b.r.Update(southbound.Subnet{VNI: vni, Number: uint32(i + 1), Prefix: p, Gateway: p.Addr().Next()})
+		for table := range uint32(20) {
+			to := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, byte(i >> 8), byte(i), 0}), 24)
+			b.r.Update(southbound.Route{VNI: vni, Table: table + 1, Prefix: to, Via: southbound.RouteBlackhole})
+		}
+	}
+	start := time.Now()
+	b.apply(t)
+	if took := time.Since(start); took > 3*time.Second { // a tenth of a second
+		t.Errorf("20,000 routes beside 1000 subnets took %s", took)
+	}
+	if n := len(b.routes.have); n != 20*3000 {
+		t.Errorf("there are %d entries, want 60,000", n)
 	}
 }
