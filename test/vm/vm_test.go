@@ -96,9 +96,14 @@ func TestVirtualMachine(t *testing.T) {
 	m.run("ip addr add 10.0.1.5/24 dev eth0; ip route add default via 10.0.1.1")
 	m.run("ping -c 3 -W 2 10.0.1.1")
 	m.run("ping -c 3 -W 2 10.0.1.4")
+	m.run("ip -6 addr add fd00:0:0:1::5/64 dev eth0; while ip -6 addr show dev eth0 | grep -q tentative; do usleep 100000; done")
+	for _, to := range []string{"fe80::1%eth0", "fd00:0:0:1::1", "fd00:0:0:1::4"} {
+		m.run("ping -6 -c 2 -W 2 %s", to)
+	}
 	bulkBothWays(t, l, m)
 	restartUnderTraffic(t, l, m)
 	forge(t, l, m)
+	tunnelMadeAgain(t, l, m)
 }
 
 // bulkBothWays sends by TCP, so that the machine and the workload hand each other's host super-packets to cut and
@@ -223,6 +228,17 @@ func forge(t *testing.T, l *lab.Lab, m *machine) {
 	drops, err := l.Agent("host-1").Dump(t.Context(), "drop")
 	if err != nil || !strings.Contains(drops, "reason=src-ip-spoof packets=2 ") {
 		t.Errorf("drops, %v:\n%s", err, drops)
+	}
+}
+
+// tunnelMadeAgain deletes the tunnel's device under the machine. The agent hears of it and makes another.
+func tunnelMadeAgain(t *testing.T, l *lab.Lab, m *machine) {
+	t.Helper()
+	start(t, l, "host-1", exec.Command("ip", "link", "del", "weft-vx"), nil)()
+	began := time.Now()
+	m.run("until ping -c 1 -W 1 10.0.1.4 >/dev/null; do :; done")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the tunnel was back after %s", took)
 	}
 }
 
