@@ -192,7 +192,16 @@ func killAgent(t *testing.T, l *lab.Lab) {
 	if err := l.Signal("host-1", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	for l.Processes[i].Alive() { // it holds the lock of its folder
+		time.Sleep(time.Millisecond)
+	}
 	again := exec.Command(l.Processes[i].Args[0], l.Processes[i].Args[1:]...)
+	log, err := os.OpenFile(agentLog(l), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	again.Stdout, again.Stderr = log, log
 	if err := l.Start(again, "host-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +210,8 @@ func killAgent(t *testing.T, l *lab.Lab) {
 		_ = again.Wait()
 	})
 }
+
+func agentLog(l *lab.Lab) string { return filepath.Join(l.Dir(), "host-1.log") }
 
 // awaitReady waits until the agent of host-1 is in sync and has its port, and has written nothing for that.
 func awaitReady(t *testing.T, l *lab.Lab) {
@@ -263,6 +274,11 @@ func bringUp(t *testing.T) *lab.Lab {
 	t.Cleanup(func() {
 		if err := lab.Down(name, io.Discard); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		if log, err := os.ReadFile(filepath.Join("/var/lib/weft/lab", name, "host-1.log")); err == nil && t.Failed() {
+			t.Logf("log of host-1's agent:\n%s", log)
 		}
 	})
 	l, err := lab.Up(t.Context(), lab.UpConfig{Name: name, Topology: topology, Binary: program, Progress: io.Discard})
