@@ -93,9 +93,13 @@ func TestVirtualMachine(t *testing.T) {
 	if mtu := m.run("cat /sys/class/net/eth0/mtu"); mtu != "1450" {
 		t.Errorf("the machine's MTU is %s, want 1450 from host_mtu", mtu)
 	}
-	m.run("ip addr add 10.0.1.5/24 dev eth0; ip route add default via 10.0.1.1")
+	m.run("ip link set eth0 mtu 1400") // DHCP is to say it again
+	leased(t, m)
 	m.run("ping -c 3 -W 2 10.0.1.1")
 	m.run("ping -c 3 -W 2 10.0.1.4")
+	if routes := m.run("ip -6 route show default"); !strings.Contains(routes, "via fe80::1 dev eth0") {
+		t.Errorf("router advertisements gave the default route %q, want one by fe80::1", routes)
+	}
 	m.run("ip -6 addr add fd00:0:0:1::5/64 dev eth0; while ip -6 addr show dev eth0 | grep -q tentative; do usleep 100000; done")
 	for _, to := range []string{"fe80::1%eth0", "fd00:0:0:1::1", "fd00:0:0:1::4"} {
 		m.run("ping -6 -c 2 -W 2 %s", to)
@@ -103,7 +107,16 @@ func TestVirtualMachine(t *testing.T) {
 	bulkBothWays(t, l, m)
 	restartUnderTraffic(t, l, m)
 	forge(t, l, m)
-	tunnelMadeAgain(t, l, m)
+	devicesMadeAgain(t, l, m)
+}
+
+// leased has the machine ask for its address.
+func leased(t *testing.T, m *machine) {
+	t.Helper()
+	lease := m.run("udhcpc -i eth0 -n -q -f -t 20 -T 1 -O mtu -s /bin/lease")
+	if want := "lease ip=10.0.1.5 mask=24 router=10.0.1.1 mtu=1450"; !strings.Contains(lease, want) {
+		t.Fatalf("DHCP gave\n%s\nwant %s", lease, want)
+	}
 }
 
 // bulkBothWays sends by TCP, so that the machine and the workload hand each other's host super-packets to cut and
@@ -242,8 +255,8 @@ func forge(t *testing.T, l *lab.Lab, m *machine) {
 	}
 }
 
-// tunnelMadeAgain deletes the tunnel's device under the machine. The agent hears of it and makes another.
-func tunnelMadeAgain(t *testing.T, l *lab.Lab, m *machine) {
+// devicesMadeAgain deletes the packet path's own devices under the machine. The agent hears of it and makes others.
+func devicesMadeAgain(t *testing.T, l *lab.Lab, m *machine) {
 	t.Helper()
 	start(t, l, "host-1", exec.Command("ip", "link", "del", "weft-vx"), nil)()
 	began := time.Now()
@@ -251,6 +264,8 @@ func tunnelMadeAgain(t *testing.T, l *lab.Lab, m *machine) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("the tunnel was back after %s", took)
 	}
+	start(t, l, "host-1", exec.Command("ip", "link", "del", "weft-svc"), nil)()
+	leased(t, m)
 }
 
 // bringUp makes a lab of two hosts, and takes it down after the test.
