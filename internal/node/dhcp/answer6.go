@@ -115,7 +115,10 @@ func (r Router) answer6(port southbound.Port, request []byte) ([]byte, Result) {
 			return nil, NoQuestion
 		}
 		out.AddOption(&dhcpv6.OptStatusCode{StatusCode: code})
-	case dhcpv6.MessageTypeRelease, dhcpv6.MessageTypeDecline:
+	case dhcpv6.MessageTypeDecline:
+		result = ReplyDeclined
+		acknowledge(out, q, own)
+	case dhcpv6.MessageTypeRelease:
 		acknowledge(out, q, own)
 	}
 	if dns := resolvers(port, netip.Addr.Is6); len(dns) > 0 {

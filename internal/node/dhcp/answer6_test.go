@@ -125,7 +125,7 @@ func TestAnswer6IsOfTheRightKind(t *testing.T) {
 		"confirm_nothing":     {message6(confirm, client, ia(1)), NoQuestion, nil},
 		"release":             {message6(release, client, server, ia(1, "fd00:0:0:1::4")), Reply, []string{"Success"}},
 		"release_other":       {message6(release, client, server, ia(1, "fd00:0:0:1::5"), pd), Reply, []string{"Success", "1 NoBinding", "prefix NoBinding"}},
-		"decline":             {message6(decline, client, server, ia(1, "fd00:0:0:1::4")), Reply, []string{"Success"}},
+		"decline":             {message6(decline, client, server, ia(1, "fd00:0:0:1::4")), ReplyDeclined, []string{"Success"}},
 		"information":         {message6(information, client), Reply, nil},
 		"information_nobody":  {message6(information), Reply, nil},
 		"information_server":  {message6(information, client, server), Reply, nil},

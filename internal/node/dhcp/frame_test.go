@@ -280,3 +280,19 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkAnswer(b *testing.B) {
+	for name, frame := range map[string][]byte{
+		"dhcp4":   asks4(message4(b, dhcpv4.MessageTypeDiscover)).frame(b),
+		"dhcp6":   asks6(message6(dhcpv6.MessageTypeSolicit, dhcpv6.OptClientID(testDUID), ia(1))).frame(b),
+		"solicit": solicits(linkLocal).frame(b),
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, result := testRouter.Answer(web1, frame); !result.Answered() {
+					b.Fatal(result)
+				}
+			}
+		})
+	}
+}

@@ -14,6 +14,7 @@ const (
 	Nak
 	Advertise
 	Reply
+	ReplyDeclined // the client found its address in use by somebody else
 	RouterAdvert
 	RouterAdvertUnasked // sent because it was time, or because the port's row changed
 
@@ -37,7 +38,8 @@ const (
 func (r Result) String() string {
 	names := [resultEnd]string{
 		Offer: "dhcp4-offer", Ack: "dhcp4-ack", Nak: "dhcp4-nak", Advertise: "dhcp6-advertise", Reply: "dhcp6-reply",
-		RouterAdvert: "router-advert", RouterAdvertUnasked: "router-advert-unasked",
+		ReplyDeclined: "dhcp6-reply-declined",
+		RouterAdvert:  "router-advert", RouterAdvertUnasked: "router-advert-unasked",
 		Malformed: "malformed", Unknown: "port-unknown", OtherMAC: "other-mac", NoAddress: "no-address", Elsewhere: "elsewhere",
 		OtherServer: "other-server", Relayed: "relayed", Released: "released", Declined: "declined", NoQuestion: "no-question",
 		TooLong: "too-long", Unsent: "unsent",

@@ -250,3 +250,19 @@ func TestServerComesBackAfterTheTapIsDeleted(t *testing.T) {
 		t.Errorf("%d offers, want two", n)
 	}
 }
+
+// One client for both: it handles advertisements itself, commits rapidly, and keeps the MTU in its routes.
+func TestDhcpcdConfiguresADualStackWorkload(t *testing.T) {
+	w := newWorld(t)
+	l := w.attach(t, red)
+	l.run(t, "sh", "-c", "mount -t tmpfs tmpfs /var/lib/dhcpcd && exec dhcpcd --oneshot --waitip=4 --waitip=6 --noarp eth0")
+	l.took(t, "dhcpcd, IPv4 and IPv6")
+	l.await(t, address4[:1], show4...)
+	l.await(t, slices.Concat(route4, []string{"mtu 1450"}), routes...)
+	l.await(t, address6, show6...)
+	l.await(t, []string{"default via fe80::1 dev eth0", "fd00:0:0:1::/64 dev eth0", "mtu 1450"}, routes6...)
+	if got := l.file(t, "resolv.conf"); !strings.Contains(got, resolv4) || !strings.Contains(got, resolv6) {
+		t.Errorf("resolv.conf is\n%s", got)
+	}
+	l.speaks(t, face4.Gateway, face6.Gateway)
+}

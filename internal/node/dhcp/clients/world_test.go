@@ -158,9 +158,9 @@ func (w *world) give(t *testing.T, l *workload, row southbound.Port) {
 	w.ports[l.ifindex] = row
 }
 
-// command is a program in the workload's network, with an /etc and a host name of its own.
+// command is a program in the workload's network, with an /etc, a /run and a host name of its own.
 func (l *workload) command(args ...string) *exec.Cmd {
-	script := `mount --bind "$0/etc" /etc && hostname localhost && exec "$@"`
+	script := `mount --bind "$0/etc" /etc && mount -t tmpfs tmpfs /run && hostname localhost && exec "$@"`
 	return exec.Command("unshare", append([]string{"--mount", "--uts", "--propagation", "private", "sh", "-c", script, l.dir}, args...)...)
 }
 
