@@ -39,8 +39,33 @@ func newProber(a *Agent) prober {
 			_, err := a.detach(ctx, v1.DetachRequest{Tenant: tenant, Port: port})
 			return err
 		},
-		Log: a.cfg.Log,
+		Drops:  a.tenantDrops,
+		Tunnel: a.cfg.Address,
+		Log:    a.cfg.Log,
 	})
+}
+
+// tenantDrops counts what was dropped of a tenant that has a VPC here; where none is named, of no tenant.
+func (a *Agent) tenantDrops(tenant string) (map[string]uint64, error) {
+	var number uint32
+	if tenant != "" {
+		a.mu.Lock()
+		for k, row := range a.rows {
+			if vpc, ok := row.(southbound.VPC); ok && k.Table == southbound.TableVPC && vpc.Tenant == tenant {
+				number = vpc.TenantNumber
+			}
+		}
+		a.mu.Unlock()
+		if number == 0 {
+			return nil, fmt.Errorf("no VPC of tenant %s is on this node", tenant)
+		}
+	}
+	counts, err := a.path.TenantDrops(number)
+	out := make(map[string]uint64, len(counts))
+	for reason, n := range counts {
+		out[reason.String()] = n
+	}
+	return out, err
 }
 
 // dumpAnswer is a table as text.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -129,15 +131,19 @@ func newDumpCommand(env *term.Env) *cobra.Command {
 
 func newCheckCommand(env *term.Env) *cobra.Command {
 	var only, format string
-	var cleanup bool
+	var groups []string
+	var all, list, cleanup bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check with real packets that what must pass passes, and nothing else",
 		Long: `Make two throw-away tenants with equal addresses on the running system, send real packets between their workloads on
-up to two hosts, and tell what arrived. Packets that must not pass have to be counted under their reason, and nobody
-may hear them. Everything is removed at the end. Exits with 1 if a case fails.`,
+up to two hosts, and tell what arrived, in both IP versions. Packets that must not pass have to be counted under their
+reason, each of them, and nobody may hear them. With --all every attack comes from every workload and goes to every workload of
+the other tenant, on up to three hosts. Everything is removed at the end. Exits with 1 if a case fails.`,
 		Example: `  weft check
-  weft check --test isolation
+  weft check --all
+  weft check --group l2,fragment --test 'VLAN|IPv6'
+  weft check --list
   weft check -o json > check.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -148,20 +154,33 @@ may hear them. Everything is removed at the end. Exits with 1 if a case fails.`,
 			if err != nil {
 				return term.Usagef("--test: %w", err)
 			}
+			for _, g := range groups {
+				if !slices.Contains(check.GroupNames(), g) {
+					return term.Usagef("--group: there is no group %q; there are %s", g, strings.Join(check.GroupNames(), ", "))
+				}
+			}
+			cfg := check.Config{All: all, Only: match, Groups: groups, Progress: env.Err}
+			if list {
+				return listChecks(env, format, cfg)
+			}
 			c, _, err := env.Client()
 			if err != nil {
 				return err
 			}
+			cfg.Client = c
 			ctx, stop := term.WithSignals(cmd.Context())
 			defer stop()
 			if cleanup {
 				return cleanUpChecks(ctx, env, c)
 			}
-			return runCheck(ctx, env, format, check.Config{Client: c, Only: match, Progress: env.Err})
+			return runCheck(ctx, env, format, cfg)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&only, "test", "", "run only the cases whose names match this regular expression")
+	f.BoolVar(&all, "all", false, "try everything from every workload, at every workload of the other tenant")
+	f.StringSliceVar(&groups, "group", nil, "run only these groups: "+strings.Join(check.GroupNames(), ", "))
+	f.StringVar(&only, "test", "", "run only the cases whose names (GROUP: NAME) match this regular expression")
+	f.BoolVar(&list, "list", false, "list the cases, and check nothing")
 	f.StringVarP(&format, "output", "o", "table", "table, json")
 	f.BoolVar(&cleanup, "cleanup", false, "remove what a check that was cut short left, and check nothing")
 	return cmd
@@ -187,19 +206,41 @@ func runCheck(ctx context.Context, env *term.Env, format string, cfg check.Confi
 	return err
 }
 
-// printCheck writes what failed once more, after all the lines of progress, and the sum.
+// printCheck writes the sums by group, what failed once more, after all the lines of progress, and the sum of all.
 func printCheck(env *term.Env, res *check.Result) error {
 	t := env.NewTable()
-	for _, c := range res.Cases {
-		if !c.Passed {
-			t.Add("FAIL", c.Name)
-		}
+	t.Add("GROUP", "CASES", "FAILED", "PACKETS", "TIME")
+	for _, g := range res.Groups {
+		t.Add(g.Name, strconv.Itoa(g.Cases), strconv.Itoa(g.Failed), strconv.Itoa(g.Packets), fmt.Sprintf("%.1fs", g.Seconds))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(env.Out, "%d passed, %d failed in %.1fs on %s\n", res.Passed, res.Failed, res.Seconds, strings.Join(res.Nodes, ", "))
+	for _, c := range res.Cases {
+		if !c.Passed {
+			fmt.Fprintf(env.Out, "FAIL  %s: %s\n", c.Group, c.Name)
+		}
+	}
+	_, err := fmt.Fprintf(env.Out, "%d passed, %d failed, %d packets, %d through to another tenant in %.1fs on %s\n",
+		res.Passed, res.Failed, res.Packets, res.Through, res.Seconds, strings.Join(res.Nodes, ", "))
 	return err
+}
+
+// listChecks writes what a check would try.
+func listChecks(env *term.Env, format string, cfg check.Config) error {
+	cases := check.List(cfg)
+	if len(cases) == 0 {
+		return term.Usagef("--test: %w: %s", check.ErrNoCase, cfg.Only)
+	}
+	if format == "json" {
+		return env.WriteJSON(map[string]any{"apiVersion": v1.APIVersion, "cases": cases})
+	}
+	t := env.NewTable()
+	t.Add("GROUP", "CASE")
+	for _, c := range cases {
+		t.Add(c.Group, c.Name)
+	}
+	return t.Flush()
 }
 
 func cleanUpChecks(ctx context.Context, env *term.Env, c *client.Client) error {

@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	v1 "weft/api/v1"
@@ -26,11 +28,16 @@ var ErrNoCase = errors.New("no case has a name that matches")
 // Config says what to check, and how to tell.
 type Config struct {
 	Client   *client.Client
+	All      bool           // every attack, from every workload, at every workload of the other tenant
 	Only     *regexp.Regexp // run the cases whose names match; nil: all
+	Groups   []string       // run these groups only; none: all
 	Progress io.Writer      // a line for each case; nil: none
 
-	countWithin time.Duration // how long a drop may take to show in the counters; 0: 3 s
+	countWithin time.Duration // how long a packet may take to be heard where it must; 0: 3 s
 	earWithin   time.Duration // how long a stray packet may take to arrive; 0: 150 ms
+
+	began func(*run)                        // a test's: who runs
+	fires func(workload string, row []shot) // a test's: what is about to be sent
 }
 
 // Result is what came of a run.
@@ -38,21 +45,51 @@ type Result struct {
 	APIVersion string   `json:"apiVersion"`
 	ID         string   `json:"id"` // ends the names of the tenants of this run
 	Nodes      []string `json:"nodes"`
+	Groups     []Group  `json:"groups"`
 	Cases      []Case   `json:"cases"`
 	Passed     int      `json:"passed"`
 	Failed     int      `json:"failed"`
+	Packets    int      `json:"packets"` // that were sent on purpose, each with a canary of its own or one for a flood
+	Through    int      `json:"through"` // packets that one tenant sent and the other heard
 	Seconds    float64  `json:"seconds"`
 }
 
-// Case is one thing that was tried.
-type Case struct {
+// Group is the sum of some cases.
+type Group struct {
 	Name    string  `json:"name"`
-	Passed  bool    `json:"passed"`
+	Cases   int     `json:"cases"`
+	Failed  int     `json:"failed"`
+	Packets int     `json:"packets"`
 	Seconds float64 `json:"seconds"`
-	Note    string  `json:"note,omitempty"` // what a must-fail case was stopped by
-	Path    string  `json:"path,omitempty"` // of a failed case: from where to where
-	Want    string  `json:"want,omitempty"` // of a failed case
-	Got     string  `json:"got,omitempty"`  // of a failed case
+}
+
+// Case is one thing that was tried, often between many workloads.
+type Case struct {
+	Group    string    `json:"group"`
+	Name     string    `json:"name"`
+	Passed   bool      `json:"passed"`
+	Packets  int       `json:"packets"`
+	Note     string    `json:"note,omitempty"`     // what must fail was stopped by
+	Failed   []Failure `json:"failures,omitempty"` // the first of them
+	Failures int       `json:"failed,omitempty"`   // how many there were
+}
+
+// Failure is what a case wanted in one place, and what came.
+type Failure struct {
+	Path string `json:"path"` // from where to where
+	Want string `json:"want"`
+	Got  string `json:"got"`
+}
+
+// failuresMost of a case are kept: the others say the same.
+const failuresMost = 5
+
+func (c *Case) fail(path, want, got string) {
+	c.Passed = false
+	c.Failures++
+	if len(c.Failed) < failuresMost {
+		c.Failed = append(c.Failed, Failure{path, want, got})
+	}
 }
 
 // tenantPrefix begins the names of the tenants that a check makes; only these are cleaned up.
@@ -62,49 +99,35 @@ const tenantPrefix = "weft-check-"
 type run struct {
 	cfg     Config
 	id      string
-	nodes   []string          // hosts that take part: one or two
+	nodes   []string          // hosts that take part: up to two, or three where all is checked
+	tunnels map[string]string // tunnel end by node
+	vni     [2]uint32         // of the tenants' VPCs
 	sides   [2][]*actor       // the workloads of tenants a and b, in the same order
 	mtu     int               // the least of the workloads' devices
-	current string            // the case that runs
-	sent    map[string]packet // by canary
-}
 
-// packet is one that was sent, or a run of them with the same canary.
-type packet struct {
-	tenant string // of the sender
-	test   string // the case that sent it
-}
-
-// actor is one probe workload.
-type actor struct {
-	tenant, port, node string
-	subnet             string
-	addr               string
-	mac                v1.MAC
-	sibling            *actor // with the same address, in the other tenant
-}
-
-func (a *actor) String() string {
-	return fmt.Sprintf("%s/%s (%s) on %s", a.tenant, a.port, a.addr, a.node)
-}
-
-// test is a case before it ran.
-type test struct {
-	name string
-	path string
-	try  func(ctx context.Context) (note string, err error)
+	mu      sync.Mutex // guards below, and what becomes of tests, while groups work
+	sent    map[string]*sending
+	through int
 }
 
 // Run runs the suite. The error tells why it could not run; what failed is in the result.
 func Run(ctx context.Context, cfg Config) (res *Result, err error) {
 	start := time.Now()
-	var raw [3]byte
-	rand.Read(raw[:])
+	var random [3]byte
+	rand.Read(random[:])
 	cfg.countWithin = cmp.Or(cfg.countWithin, 3*time.Second)
 	cfg.earWithin = cmp.Or(cfg.earWithin, 150*time.Millisecond)
-	r := &run{cfg: cfg, id: hex.EncodeToString(raw[:]), sent: make(map[string]packet)}
+	r := &run{cfg: cfg, id: hex.EncodeToString(random[:]), sent: make(map[string]*sending), tunnels: make(map[string]string)}
 	if err := r.chooseNodes(ctx); err != nil {
 		return nil, err
+	}
+	r.layOut()
+	if cfg.began != nil {
+		cfg.began(r)
+	}
+	plan := r.plan()
+	if len(plan) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrNoCase, cfg.Only)
 	}
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -113,55 +136,40 @@ func Run(ctx context.Context, cfg Config) (res *Result, err error) {
 			err = errors.Join(err, fmt.Errorf("clean up (repeat with 'weft check --cleanup'): %w", cerr))
 		}
 	}()
-	r.tell("making tenants %sa-%s and %sb-%s with equal addresses on %s\n", tenantPrefix, r.id, tenantPrefix, r.id, strings.Join(r.nodes, ", "))
+	r.tell("making tenants %s and %s with equal addresses on %s\n", r.tenant(0), r.tenant(1), strings.Join(r.nodes, ", "))
 	if err := r.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the check: %w", err)
 	}
 	res = &Result{APIVersion: v1.APIVersion, ID: r.id, Nodes: r.nodes}
-	var tests []test
-	for _, t := range append(r.mustPass(), r.mustFail()...) {
-		if cfg.Only == nil || cfg.Only.MatchString(t.name) {
-			tests = append(tests, t)
-		}
-	}
-	if len(tests) == 0 {
-		return nil, fmt.Errorf("%w: %s", ErrNoCase, cfg.Only)
-	}
 	defer func() { res.Seconds = time.Since(start).Seconds() }()
-	for i, t := range tests {
-		c := r.one(ctx, t)
-		if ctx.Err() != nil {
-			return res, fmt.Errorf("stopped after %d of %d cases: %w", i, len(tests), ctx.Err()) // c was cut short, and says nothing
-		}
-		res.Cases = append(res.Cases, c)
-		if c.Passed {
-			res.Passed++
-		} else {
-			res.Failed++
-		}
-		r.show(i+1, len(tests), c)
-	}
-	return res, nil
+	return res, r.groups(ctx, plan, res)
 }
 
-// failure says what a case wanted and what came.
-type failure struct{ want, got string }
-
-func (f failure) Error() string { return "want " + f.want + ", got " + f.got }
-
-func (r *run) one(ctx context.Context, t test) Case {
-	start := time.Now()
-	r.current = t.name
-	note, err := t.try(ctx)
-	c := Case{Name: t.name, Passed: err == nil, Seconds: time.Since(start).Seconds(), Note: note}
-	if err != nil {
-		c.Path, c.Want, c.Got = t.path, "success", err.Error()
-		var f failure
-		if errors.As(err, &f) {
-			c.Want, c.Got = f.want, f.got
-		}
+// groups runs one group after the other.
+func (r *run) groups(ctx context.Context, plan []*work, res *Result) error {
+	total, done := 0, 0
+	for _, w := range plan {
+		total += len(w.tests)
 	}
-	return c
+	for _, w := range plan {
+		began := time.Now()
+		if err := r.work(ctx, w); err != nil {
+			return fmt.Errorf("stopped in group %s, after %d of %d cases: %w", w.name, done, total, err)
+		}
+		g := Group{Name: w.name, Cases: len(w.tests), Seconds: time.Since(began).Seconds()}
+		for _, t := range w.tests {
+			done++
+			g.Packets += t.Packets
+			if !t.Passed {
+				g.Failed++
+			}
+			r.show(done, total, t.Case)
+			res.Cases = append(res.Cases, t.Case)
+		}
+		res.Groups = append(res.Groups, g)
+		res.Passed, res.Failed, res.Packets, res.Through = res.Passed+g.Cases-g.Failed, res.Failed+g.Failed, res.Packets+g.Packets, r.through
+	}
+	return nil
 }
 
 func (r *run) show(i, n int, c Case) {
@@ -172,9 +180,12 @@ func (r *run) show(i, n int, c Case) {
 	if c.Note != "" {
 		note = "   (" + c.Note + ")"
 	}
-	r.tell("[%*d/%d] %-58s %-4s %6.2fs%s\n", len(fmt.Sprint(n)), i, n, c.Name, word, c.Seconds, note)
-	if !c.Passed {
-		r.tell("    path  %s\n    want  %s\n    got   %s\n", c.Path, c.Want, c.Got)
+	r.tell("[%*d/%d] %-62s %-4s %6d packets%s\n", len(fmt.Sprint(n)), i, n, c.Group+": "+c.Name, word, c.Packets, note)
+	for _, f := range c.Failed {
+		r.tell("    path  %s\n    want  %s\n    got   %s\n", f.Path, f.Want, f.Got)
+	}
+	if c.Failures > len(c.Failed) {
+		r.tell("    and %d more like these\n", c.Failures-len(c.Failed))
 	}
 }
 
@@ -184,19 +195,20 @@ func (r *run) tell(format string, args ...any) {
 	}
 }
 
-// chooseNodes takes the first two hosts that are ready.
+// chooseNodes takes the first hosts that are ready.
 func (r *run) chooseNodes(ctx context.Context) error {
 	st, err := r.cfg.Client.Status(ctx)
 	if err != nil {
 		return err
 	}
+	most := 2
+	if r.cfg.All {
+		most = 3
+	}
 	for _, n := range st.Nodes {
-		host := false
-		for _, role := range n.Spec.Roles {
-			host = host || role == "host"
-		}
-		if host && n.Status.Ready && len(r.nodes) < 2 {
+		if slices.Contains(n.Spec.Roles, "host") && n.Status.Ready && len(r.nodes) < most {
 			r.nodes = append(r.nodes, n.Name)
+			r.tunnels[n.Name] = n.Spec.Address.String()
 		}
 	}
 	if len(r.nodes) == 0 {
@@ -206,14 +218,4 @@ func (r *run) chooseNodes(ctx context.Context) error {
 		r.tell("one host only: nothing between hosts is checked\n")
 	}
 	return nil
-}
-
-// canaryLength is that of each canary, as the nodes' ears know it.
-const canaryLength = len("weft-canary-") + 12
-
-// canary returns a text that no other packet carries, for one that from sends.
-func (r *run) canary(from *actor) string {
-	c := fmt.Sprintf("weft-canary-%s%06x", r.id, len(r.sent)+1)
-	r.sent[c] = packet{from.tenant, r.current}
-	return c
 }

@@ -13,63 +13,119 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/check/attack"
 )
 
 // request and answer are those of the node's prober (internal/node/probe), on the wire.
 type request struct {
-	Do     string `json:"do"`
-	Name   string `json:"name,omitempty"`
-	Tenant string `json:"tenant,omitempty"`
-	Port   string `json:"port,omitempty"`
-	To     string `json:"to,omitempty"`
-	Size   int    `json:"size,omitempty"`
-	Canary string `json:"canary,omitempty"`
-	Frame  []byte `json:"frame,omitempty"`
+	Do     string    `json:"do"`
+	Name   string    `json:"name,omitempty"`
+	Tenant string    `json:"tenant,omitempty"`
+	Port   string    `json:"port,omitempty"`
+	To     string    `json:"to,omitempty"`
+	Size   int       `json:"size,omitempty"`
+	Canary string    `json:"canary,omitempty"`
+	Frames [][]byte  `json:"frames,omitempty"`
+	Steps  []step    `json:"steps,omitempty"`
+	After  int       `json:"after,omitempty"`
+	VNI    uint32    `json:"vni,omitempty"`
+	Many   []request `json:"many,omitempty"`
+
+	pieces func(canary string) [][]byte // makes Frames
+}
+
+type step struct {
+	Frames [][]byte `json:"frames"`
+	Drops  uint64   `json:"drops,omitempty"`
 }
 
 type answer struct {
-	OK       bool     `json:"ok"`
-	Detail   string   `json:"detail"`
-	Identity string   `json:"identity"`
-	Seen     []string `json:"seen"`
-	MTU      int      `json:"mtu"`
+	OK       bool              `json:"ok"`
+	Detail   string            `json:"detail"`
+	Identity string            `json:"identity"`
+	Seen     []string          `json:"seen"`
+	Hops     []string          `json:"hops"`
+	MTU      int               `json:"mtu"`
+	Outcomes []outcome         `json:"outcomes"`
+	Drops    map[string]uint64 `json:"drops"`
+	Answers  []answer          `json:"answers"`
+}
+
+type outcome struct {
+	Drops map[string]uint64 `json:"drops"`
 }
 
 // talkPort is where every probe workload answers.
 const talkPort = 7007
 
+// actor is one probe workload.
+type actor struct {
+	attack.Workload
+	tenant, port, node string
+	index              int    // in its side
+	side               int    // 0 or 1
+	sibling            *actor // in the other tenant, with the same addresses unless it has its own
+	known              int    // canaries that it has told of
+}
+
+func (a *actor) String() string {
+	return fmt.Sprintf("%s/%s (%s, %s) on %s", a.tenant, a.port, a.Addr4, a.Addr6, a.node)
+}
+
 // The workloads of each tenant: two in one subnet on the first node, one in another subnet there, and one of each on the
-// second node. Both tenants have the same addresses and MACs.
+// other nodes. Both tenants have the same addresses and MACs, except that the last has an address that the other tenant
+// has nowhere.
 var layout = []struct {
-	port, subnet, addr string
-	node               int
+	port   string
+	subnet int
+	host   uint16 // last part of both addresses
+	node   int
+	own    bool
 }{
-	{"p1", "s1", "10.99.1.10", 0},
-	{"p2", "s1", "10.99.1.11", 0},
-	{"p3", "s2", "10.99.2.10", 0},
-	{"p4", "s1", "10.99.1.12", 1},
-	{"p5", "s2", "10.99.2.11", 1},
+	{"p1", 1, 0x10, 0, false},
+	{"p2", 1, 0x11, 0, false},
+	{"p3", 2, 0x10, 0, false},
+	{"p4", 1, 0x12, 1, false},
+	{"p5", 2, 0x11, 1, false},
+	{"p6", 1, 0x13, 2, false},
+	{"p7", 2, 0x12, 2, false},
+	{"p8", 1, 0x40, 0, true},
 }
 
 func (r *run) tenant(side int) string { return fmt.Sprintf("%s%c-%s", tenantPrefix, 'a'+side, r.id) }
 
-// setUp makes tenants, and the workloads on the nodes.
-func (r *run) setUp(ctx context.Context) error {
-	var docs []v1.Object
+// layOut names the actors of both sides.
+func (r *run) layOut() {
 	for side := range 2 {
-		docs = append(docs, r.documents(side)...)
+		for i, l := range layout {
+			if l.node >= len(r.nodes) {
+				continue
+			}
+			host, mac := l.host, v1.MAC{2, 0, 0, 0, 0x99, byte(i + 1)}
+			if l.own {
+				host, mac[4] = host+uint16(side), 0x9a+byte(side)
+			}
+			r.sides[side] = append(r.sides[side], &actor{
+				Workload: attack.Workload{Addr4: attack.Place(4, l.subnet, host), Addr6: attack.Place(6, l.subnet, host), MAC: mac, Subnet: l.subnet},
+				tenant:   r.tenant(side), port: l.port, node: r.nodes[l.node], index: len(r.sides[side]), side: side,
+			})
+		}
 	}
 	for i, a := range r.sides[0] {
 		a.sibling, r.sides[1][i].sibling = r.sides[1][i], a
 	}
+}
+
+// setUp makes tenants, and the workloads on the nodes.
+func (r *run) setUp(ctx context.Context) error {
+	docs := append(r.documents(0), r.documents(1)...)
 	if _, err := r.cfg.Client.Apply(ctx, docs, client.ApplyOptions{}); err != nil {
 		return err
 	}
-	var mu sync.Mutex // guards r.mtu
 	err := r.each(func(a *actor) error {
 		out, err := r.ask(ctx, a, request{Do: "create", Tenant: a.tenant, Port: a.port})
-		mu.Lock()
-		defer mu.Unlock()
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		if r.mtu == 0 || (out.MTU > 0 && out.MTU < r.mtu) {
 			r.mtu = out.MTU
 		}
@@ -81,7 +137,7 @@ func (r *run) setUp(ctx context.Context) error {
 	return r.awaitApplied(ctx)
 }
 
-// documents lists the resources of one tenant and fills its side with actors.
+// documents lists the resources of one tenant.
 func (r *run) documents(side int) []v1.Object {
 	t := r.tenant(side)
 	meta := func(kind v1.Kind, tenant, name string) (v1.TypeMeta, v1.Metadata) {
@@ -90,23 +146,19 @@ func (r *run) documents(side int) []v1.Object {
 	tenant, vpc := &v1.Tenant{}, &v1.VPC{}
 	tenant.TypeMeta, tenant.Metadata = meta(v1.KindTenant, "", t)
 	vpc.TypeMeta, vpc.Metadata = meta(v1.KindVPC, t, "main")
-	vpc.Spec.Prefixes = []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")}
+	vpc.Spec.Prefixes = []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16"), netip.MustParsePrefix("fd00:99::/48")}
 	docs := []v1.Object{tenant, vpc}
-	for i, p := range []string{"10.99.1.0/24", "10.99.2.0/24"} {
-		s := &v1.Subnet{Spec: v1.SubnetSpec{VPC: "main", Prefixes: []netip.Prefix{netip.MustParsePrefix(p)}}}
-		s.TypeMeta, s.Metadata = meta(v1.KindSubnet, t, fmt.Sprintf("s%d", i+1))
+	for i := 1; i <= 2; i++ {
+		s := &v1.Subnet{Spec: v1.SubnetSpec{VPC: "main", Prefixes: []netip.Prefix{
+			netip.PrefixFrom(attack.Place(4, i, 0), 24), netip.PrefixFrom(attack.Place(6, i, 0), 64),
+		}}}
+		s.TypeMeta, s.Metadata = meta(v1.KindSubnet, t, fmt.Sprintf("s%d", i))
 		docs = append(docs, s)
 	}
-	for i, l := range layout {
-		if l.node >= len(r.nodes) {
-			continue
-		}
-		p := &v1.Port{Spec: v1.PortSpec{Subnet: l.subnet, Addresses: []netip.Addr{netip.MustParseAddr(l.addr)}, MAC: v1.MAC{2, 0, 0, 0, 0x99, byte(i + 1)}}}
-		p.TypeMeta, p.Metadata = meta(v1.KindPort, t, l.port)
+	for _, a := range r.sides[side] {
+		p := &v1.Port{Spec: v1.PortSpec{Subnet: fmt.Sprintf("s%d", a.Subnet), Addresses: []netip.Addr{a.Addr4, a.Addr6}, MAC: a.MAC}}
+		p.TypeMeta, p.Metadata = meta(v1.KindPort, t, a.port)
 		docs = append(docs, p)
-		r.sides[side] = append(r.sides[side], &actor{
-			tenant: t, port: l.port, node: r.nodes[l.node], subnet: l.subnet, addr: l.addr, mac: p.Spec.MAC,
-		})
 	}
 	return docs
 }
@@ -131,9 +183,14 @@ func (r *run) each(f func(a *actor) error) error {
 	return errors.Join(errs...)
 }
 
+// workload is the name of an actor at its node.
+func (r *run) workload(a *actor) string {
+	return strings.TrimPrefix(a.tenant, tenantPrefix) + "-" + a.port
+}
+
 // ask puts a request to the prober of an actor's node.
 func (r *run) ask(ctx context.Context, a *actor, q request) (answer, error) {
-	q.Name = strings.TrimPrefix(a.tenant, tenantPrefix) + "-" + a.port
+	q.Name = r.workload(a)
 	var out answer
 	err := r.cfg.Client.Ask(ctx, a.node, "probe", q, &out)
 	return out, err
@@ -150,6 +207,7 @@ func (r *run) awaitApplied(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			r.vni[side] = o.(*v1.VPC).Status.VNI
 			if st := o.(*v1.VPC).Status.Applied; len(st.Waiting) > 0 || st.Applied < st.Nodes {
 				waiting = fmt.Sprintf("%s is in effect on %d of %d nodes, waiting for %v", r.tenant(side), st.Applied, st.Nodes, st.Waiting)
 			}

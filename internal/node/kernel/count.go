@@ -45,6 +45,26 @@ func (d *Datapath) Drops() ([]DropCount, error) {
 	return counts, nil
 }
 
+// TenantDrops reads the drop counters of one tenant, by reason; of tenant 0, those of packets that belong to none. It
+// costs a lookup for each reason, however many tenants there are.
+func (d *Datapath) TenantDrops(tenant uint32) (map[DropReason]uint64, error) {
+	counts := make(map[DropReason]uint64)
+	var values []bpfDropValue // one for each CPU
+	for _, reason := range DropReasons() {
+		err := d.maps[bpfMapDropCount].Lookup(bpfDropKey{Tenant: tenant, Reason: uint16(reason)}, &values)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read drop counters of tenant %d: %w", tenant, err)
+		}
+		for _, v := range values {
+			counts[reason] += v.Packets
+		}
+	}
+	return counts, nil
+}
+
 // PassKind says what became of packets that were not dropped.
 type PassKind uint32
 

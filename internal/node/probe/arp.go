@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 
@@ -24,15 +23,22 @@ const (
 	arpRequest  = 1
 	arpReply    = 2
 	etherHeader = 14
+
+	ndFrame  = etherHeader + 40 + 32 // with the sender's MAC as option
+	ndType   = etherHeader + 40
+	ndTarget = ndType + 8
+	ndOption = ndTarget + 16 // type, length in 8 bytes, MAC
+	ndAsk    = 135
+	ndTell   = 136
 )
 
 // resolve asks on the workload's device who has an address, past the kernel's own table, and returns the MAC that answers.
 func resolve(ctx context.Context, ns string, r Request) (string, error) {
 	to, err := netip.ParseAddr(r.To)
-	if err != nil || !to.Is4() {
-		return "", fmt.Errorf("%q is not an IPv4 address", r.To)
+	if err != nil {
+		return "", err
 	}
-	mac, own, err := ownAddress(ns)
+	mac, own, err := ownAddress(ns, to.Is4())
 	if err != nil {
 		return "", err
 	}
@@ -44,10 +50,12 @@ func resolve(ctx context.Context, ns string, r Request) (string, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
 		return "", err
 	}
-	question := arpQuestion(mac, own, to)
-	broadcast := &unix.SockaddrLinklayer{Ifindex: index, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	question, answer := arpQuestion(mac, own, to), arpAnswer
+	if to.Is6() {
+		question, answer = ndQuestion(mac, own, to), ndAnswer
+	}
 	buf := make([]byte, 1<<16)
-	if err := unix.Sendto(fd, question, 0, broadcast); err != nil {
+	if err := unix.Sendto(fd, question, 0, &unix.SockaddrLinklayer{Ifindex: index, Halen: 6, Addr: [8]byte(question[:8])}); err != nil {
 		return "", err
 	}
 	for ctx.Err() == nil {
@@ -57,7 +65,7 @@ func resolve(ctx context.Context, ns string, r Request) (string, error) {
 		case err != nil:
 			return "", err
 		default:
-			if who, ok := arpAnswer(buf[:n], to); ok {
+			if who, ok := answer(buf[:n], to); ok {
 				return who.String(), nil
 			}
 		}
@@ -65,8 +73,8 @@ func resolve(ctx context.Context, ns string, r Request) (string, error) {
 	return "", errors.New("no answer")
 }
 
-// ownAddress returns the MAC and the first IPv4 address of a workload's device.
-func ownAddress(ns string) (mac net.HardwareAddr, addr netip.Addr, err error) {
+// ownAddress returns the MAC of a workload's device and its first address of an IP version that is not link-local.
+func ownAddress(ns string, v4 bool) (mac net.HardwareAddr, addr netip.Addr, err error) {
 	err = netns.Do(ns, func() error {
 		link, err := net.InterfaceByName(device)
 		if err != nil {
@@ -78,12 +86,12 @@ func ownAddress(ns string) (mac net.HardwareAddr, addr netip.Addr, err error) {
 			return err
 		}
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() == v4 && p.Addr().IsGlobalUnicast() {
 				addr = p.Addr()
 				return nil
 			}
 		}
-		return errors.New("the workload has no IPv4 address")
+		return errors.New("the workload has no address of this IP version")
 	})
 	return mac, addr, err
 }
@@ -110,4 +118,46 @@ func arpAnswer(f []byte, to netip.Addr) (net.HardwareAddr, bool) {
 		return nil, false
 	}
 	return net.HardwareAddr(f[arpSender : arpSender+6]), true
+}
+
+// ndQuestion is the frame that asks the group of an address for its MAC.
+func ndQuestion(mac net.HardwareAddr, own, to netip.Addr) []byte {
+	f, target := make([]byte, ndFrame), to.As16()
+	group := [16]byte{0xff, 2, 11: 1, 12: 0xff, 13: target[13], 14: target[14], 15: target[15]}
+	copy(f, []byte{0x33, 0x33})
+	copy(f[2:], group[12:])
+	copy(f[6:], mac)
+	binary.BigEndian.PutUint16(f[12:], unix.ETH_P_IPV6)
+	copy(f[etherHeader:], []byte{0x60, 0, 0, 0, 0, 32, unix.IPPROTO_ICMPV6, 255})
+	copy(f[etherHeader+8:], own.AsSlice())
+	copy(f[etherHeader+24:], group[:])
+	f[ndType] = ndAsk
+	copy(f[ndTarget:], target[:])
+	copy(f[ndOption:], []byte{1, 1})
+	copy(f[ndOption+2:], mac)
+	binary.BigEndian.PutUint16(f[ndType+2:], checksum6(f[etherHeader:]))
+	return f
+}
+
+// checksum6 is that of the ICMPv6 message in a packet, whose own is 0.
+func checksum6(packet []byte) uint16 {
+	sum := uint32(len(packet)-40) + unix.IPPROTO_ICMPV6
+	for i := 8; i < len(packet); i += 2 { // addresses and message; its length is even
+		sum += uint32(binary.BigEndian.Uint16(packet[i:]))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	return ^uint16(sum)
+}
+
+// ndAnswer reads who says to have an address.
+func ndAnswer(f []byte, to netip.Addr) (net.HardwareAddr, bool) {
+	if len(f) < ndFrame || binary.BigEndian.Uint16(f[12:]) != unix.ETH_P_IPV6 || f[etherHeader+6] != unix.IPPROTO_ICMPV6 || f[ndType] != ndTell {
+		return nil, false
+	}
+	if target, ok := netip.AddrFromSlice(f[ndTarget:ndOption]); !ok || target != to || f[ndOption] != 2 {
+		return nil, false
+	}
+	return net.HardwareAddr(f[ndOption+2 : ndOption+8]), true
 }

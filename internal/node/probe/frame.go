@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -21,42 +20,35 @@ import (
 const (
 	CanaryPrefix = "weft-canary-"
 	CanaryLength = len(CanaryPrefix) + 12
-	heardMost    = 4096
+	heardMost    = 1 << 17
 	earBuffer    = 16 << 20 // bytes that may wait to be read; a bulk transfer is less
 )
 
-// packetSocket opens a socket for whole frames of a workload's device.
+// packetSocket opens a socket that sends whole frames by a workload's device, and receives them.
 func packetSocket(ns string) (fd int, index int, err error) {
+	return openSocket(ns, binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)))
+}
+
+// sendSocket opens a socket that sends whole frames by a workload's device.
+func sendSocket(ns string) (fd int, index int, err error) { return openSocket(ns, 0) }
+
+func openSocket(ns string, protocol uint16) (fd int, index int, err error) {
 	err = netns.Do(ns, func() error {
 		link, err := net.InterfaceByName(device)
 		if err != nil {
 			return err
 		}
 		index = link.Index
-		proto := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(proto))
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(protocol))
 		if err != nil {
 			return err
 		}
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto, Ifindex: index})
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: index})
 	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("open packet socket in %s: %w", ns, err)
 	}
 	return fd, index, nil
-}
-
-// inject sends a frame from the workload's device.
-func inject(ns string, frame []byte) error {
-	if len(frame) < 14 {
-		return errors.New("the frame has no Ethernet header")
-	}
-	fd, index, err := packetSocket(ns)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index, Halen: 6, Addr: [8]byte(append(frame[:6:6], 0, 0))})
 }
 
 // mtuOf returns the MTU of a workload's device.
@@ -95,9 +87,10 @@ type ear struct {
 	done chan struct{}
 	wg   sync.WaitGroup
 
-	mu   sync.Mutex // guards below
-	seen map[string]bool
-	deaf error // why it may have missed a frame
+	mu    sync.Mutex // guards below
+	seen  map[string]bool
+	order []string // of seen
+	deaf  error    // why it may have missed a frame
 }
 
 // listen begins to overhear.
@@ -152,8 +145,12 @@ func (e *ear) note(frame []byte) {
 	canary := string(frame[i : i+CanaryLength])
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.seen) < heardMost || e.seen[canary] {
+	switch {
+	case e.seen[canary]:
+		return
+	case len(e.seen) < heardMost:
 		e.seen[canary] = true
+		e.order = append(e.order, canary)
 		return
 	}
 	e.missedLocked(fmt.Errorf("more than %d canaries came in", heardMost))
@@ -166,8 +163,8 @@ func (e *ear) missedLocked(why error) {
 	}
 }
 
-// heard lists the canaries that came in; an error says that there may have been more.
-func (e *ear) heard() ([]string, error) {
+// heard lists the canaries that came in after the first ones; an error says that there may have been more.
+func (e *ear) heard(after int) ([]string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.fd < 0 {
@@ -180,7 +177,7 @@ func (e *ear) heard() ([]string, error) {
 	case st.Drops > 0:
 		e.missedLocked(fmt.Errorf("%d frames came too fast to be overheard", st.Drops))
 	}
-	return slices.Sorted(maps.Keys(e.seen)), e.deaf
+	return slices.Clone(e.order[min(max(after, 0), len(e.order)):]), e.deaf
 }
 
 // close ends the listening, within 100 ms.

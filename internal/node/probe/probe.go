@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,29 +27,41 @@ type Config struct {
 	Prefix string // begins the names of all namespaces that the prober makes, and of no others
 	Attach func(ctx context.Context, tenant, port, netns string) error
 	Detach func(ctx context.Context, tenant, port string) error
+	// Drops counts by reason what the node dropped so far, of a tenant's packets; of no known tenant's where none is named.
+	Drops func(tenant string) (map[string]uint64, error)
+	// Tunnel is the node's tunnel end, in whose name no probe speaks to another node.
+	Tunnel netip.Addr
 	Log    *slog.Logger
 }
 
-// Request is one thing to do.
+// Request is one thing to do, or many.
 type Request struct {
-	Do     string `json:"do"`               // create, remove, cleanup, arp, ping, tcp, udp, inject, seen, mtu
-	Name   string `json:"name,omitempty"`   // of the workload
-	Tenant string `json:"tenant,omitempty"` // create: whose port it has
-	Port   string `json:"port,omitempty"`
-	To     string `json:"to,omitempty"`     // arp, ping: address; tcp, udp: address:port
-	Size   int    `json:"size,omitempty"`   // ping: bytes of payload; tcp: bytes to send; udp: bytes of payload; mtu: the MTU
-	Canary string `json:"canary,omitempty"` // ping, tcp, udp: text to send
-	Frame  []byte `json:"frame,omitempty"`  // inject: from the destination MAC on
+	Do     string    `json:"do"`               // create, remove, cleanup, many, seen, volley, drops, tunnel, or a probe: arp, ping, tcp, udp, pieces, trace, dhcp, ra
+	Name   string    `json:"name,omitempty"`   // of the workload
+	Tenant string    `json:"tenant,omitempty"` // create: whose port it has; drops: whose, none: nobody's
+	Port   string    `json:"port,omitempty"`
+	To     string    `json:"to,omitempty"`     // arp, ping, trace, tunnel: address; tcp, udp, pieces: address:port; dhcp, ra: any address of the IP version
+	Size   int       `json:"size,omitempty"`   // ping, udp, pieces: bytes of payload; tcp: bytes to send
+	Canary string    `json:"canary,omitempty"` // ping, tcp, udp, pieces: text to send
+	Frames [][]byte  `json:"frames,omitempty"` // pieces: those of one datagram, in the order to send; from the destination MAC on
+	Steps  []Step    `json:"steps,omitempty"`  // volley
+	After  int       `json:"after,omitempty"`  // seen: how many are known already
+	VNI    uint32    `json:"vni,omitempty"`    // tunnel: what the outer header says
+	Many   []Request `json:"many,omitempty"`   // many: probes, one after the other
 }
 
 // Answer is what came of it.
 type Answer struct {
-	OK       bool     `json:"ok"`
-	Detail   string   `json:"detail,omitempty"`   // why not
-	Identity string   `json:"identity,omitempty"` // tcp, udp: who answered; arp: its MAC
-	Seen     []string `json:"seen,omitempty"`     // seen: canaries that came in
-	MTU      int      `json:"mtu,omitempty"`      // create: of the workload's device
-	Millis   float64  `json:"millis,omitempty"`
+	OK       bool              `json:"ok"`
+	Detail   string            `json:"detail,omitempty"`   // why not
+	Identity string            `json:"identity,omitempty"` // tcp, udp, pieces: who answered; arp: its MAC; dhcp, ra: what was offered
+	Seen     []string          `json:"seen,omitempty"`     // seen: canaries that came in, in their order
+	Hops     []string          `json:"hops,omitempty"`     // trace: who answered, by distance
+	MTU      int               `json:"mtu,omitempty"`      // create: of the workload's device
+	Outcomes []Outcome         `json:"outcomes,omitempty"` // volley: of each step
+	Drops    map[string]uint64 `json:"drops,omitempty"`    // drops: packets by reason
+	Answers  []Answer          `json:"answers,omitempty"`  // many: of each
+	Millis   float64           `json:"millis,omitempty"`
 }
 
 // Bounds of what a prober does.
@@ -56,6 +69,7 @@ const (
 	workloadsMost = 64
 	lifetime      = 2 * time.Minute // of a workload that nobody asks for
 	within        = 3 * time.Second // of one probe
+	longest       = time.Minute     // of a volley, or of many probes
 	sizeMost      = 16 << 20        // bytes of one probe
 	canaryMost    = 64
 )
@@ -135,6 +149,30 @@ func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
 		p.sweep()
 		return Answer{OK: true}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	switch r.Do {
+	case "drops":
+		drops, err := p.cfg.Drops(r.Tenant)
+		return Answer{OK: true, Drops: drops}, err
+	case "tunnel":
+		return outcome(Answer{}, p.tunnel(r)), nil
+	case "many":
+		a := Answer{OK: true}
+		for _, one := range r.Many {
+			got, err := p.probe(ctx, one)
+			if err != nil {
+				return Answer{}, err
+			}
+			a.Answers = append(a.Answers, got)
+		}
+		return a, nil
+	}
+	return p.probe(ctx, r)
+}
+
+// probe does what belongs to one workload.
+func (p *Prober) probe(ctx context.Context, r Request) (Answer, error) {
 	if r.Size < 0 || r.Size > sizeMost || len(r.Canary) > canaryMost {
 		return Answer{}, fmt.Errorf("size %d or canary of %d bytes is out of bounds", r.Size, len(r.Canary))
 	}
@@ -142,33 +180,54 @@ func (p *Prober) do(ctx context.Context, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	start := time.Now()
-	a := Answer{OK: true}
+	a, start := Answer{}, time.Now()
 	switch r.Do {
-	case "arp":
-		a.Identity, err = resolve(ctx, w.ns, r)
-	case "ping":
-		err = ping(ctx, w.ns, r)
-	case "tcp":
-		a.Identity, err = talkTCP(ctx, w.ns, r)
-	case "udp":
-		a.Identity, err = talkUDP(ctx, w.ns, r)
-	case "inject":
-		err = inject(w.ns, r.Frame)
 	case "seen":
-		a.Seen, err = w.ear.heard()
-	case "mtu":
-		err = setMTU(w.ns, r.Size)
+		a.Seen, err = w.ear.heard(r.After)
+	case "volley":
+		a.Outcomes, err = p.volley(ctx, w, r.Steps)
 	default:
-		return Answer{}, fmt.Errorf("unknown probe %q", r.Do)
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		a, err = talk(ctx, w.ns, r)
+		if errors.Is(err, errUnknown) {
+			return Answer{}, err
+		}
 	}
 	a.Millis = float64(time.Since(start).Microseconds()) / 1000
-	if err != nil {
-		a.OK, a.Detail = false, err.Error()
+	return outcome(a, err), nil
+}
+
+var errUnknown = errors.New("unknown probe")
+
+// talk sends something and waits for its answer.
+func talk(ctx context.Context, ns string, r Request) (a Answer, err error) {
+	switch r.Do {
+	case "arp":
+		a.Identity, err = resolve(ctx, ns, r)
+	case "ping":
+		err = ping(ctx, ns, r)
+	case "tcp":
+		a.Identity, err = talkTCP(ctx, ns, r)
+	case "udp":
+		a.Identity, err = talkUDP(ctx, ns, r)
+	case "pieces":
+		a.Identity, err = talkPieces(ctx, ns, r)
+	case "trace":
+		a.Hops, err = trace(ctx, ns, r)
+	default:
+		err = fmt.Errorf("%w %q", errUnknown, r.Do)
 	}
-	return a, nil
+	return a, err
+}
+
+// outcome completes the answer of a probe that came to an end.
+func outcome(a Answer, err error) Answer {
+	a.OK = err == nil
+	if err != nil {
+		a.Detail = err.Error()
+	}
+	return a
 }
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)

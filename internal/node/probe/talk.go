@@ -4,7 +4,6 @@ package probe
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,15 +11,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
 
 	"weft/internal/netns"
 )
@@ -34,8 +27,8 @@ func respond(ns, identity string) (stop func(), err error) {
 	var c net.PacketConn
 	err = netns.Do(ns, func() error {
 		var e1, e2 error
-		l, e1 = net.Listen("tcp4", fmt.Sprintf(":%d", Port))
-		c, e2 = net.ListenPacket("udp4", fmt.Sprintf(":%d", Port))
+		l, e1 = net.Listen("tcp", fmt.Sprintf(":%d", Port))
+		c, e2 = net.ListenPacket("udp", fmt.Sprintf(":%d", Port))
 		return errors.Join(e1, e2)
 	})
 	var wg sync.WaitGroup
@@ -124,7 +117,7 @@ func dial(ctx context.Context, ns, network, to string) (net.Conn, error) {
 
 // talkTCP connects, sends, closes its side and reads who answered.
 func talkTCP(ctx context.Context, ns string, r Request) (string, error) {
-	conn, err := dial(ctx, ns, "tcp4", r.To)
+	conn, err := dial(ctx, ns, "tcp", r.To)
 	if err != nil {
 		return "", err
 	}
@@ -145,7 +138,7 @@ func talkTCP(ctx context.Context, ns string, r Request) (string, error) {
 
 // talkUDP sends one packet and reads who answered; after a third of the time it tries again.
 func talkUDP(ctx context.Context, ns string, r Request) (string, error) {
-	conn, err := dial(ctx, ns, "udp4", r.To)
+	conn, err := dial(ctx, ns, "udp", r.To)
 	if err != nil {
 		return "", err
 	}
@@ -169,74 +162,45 @@ func talkUDP(ctx context.Context, ns string, r Request) (string, error) {
 	return "", errors.New("no answer")
 }
 
-// ping sends an echo request with "don't fragment" and waits for its reply.
-func ping(ctx context.Context, ns string, r Request) error {
-	to, err := netip.ParseAddr(r.To)
+// piecesPort is where a datagram in pieces comes from.
+const piecesPort = 7008
+
+// talkPieces sends the fragments of one datagram as they are, in their order, and reads who answers it.
+func talkPieces(ctx context.Context, ns string, r Request) (string, error) {
+	to, err := net.ResolveUDPAddr("udp", r.To)
 	if err != nil {
-		return err
+		return "", err
 	}
-	var conn *icmp.PacketConn
-	err = netns.Do(ns, func() (err error) {
-		conn, err = icmp.ListenPacket("ip4:icmp", "0.0.0.0")
+	var conn *net.UDPConn
+	if err := netns.Do(ns, func() (err error) {
+		conn, err = net.DialUDP("udp", &net.UDPAddr{Port: piecesPort}, to)
 		return err
-	})
-	if err != nil {
-		return err
+	}); err != nil {
+		return "", err
 	}
 	defer conn.Close()
-	if err := setDontFragment(conn); err != nil {
-		return err
+	gun, err := openGun(ns, r.Frames)
+	if err != nil {
+		return "", err
 	}
-	id, data := int(time.Now().UnixNano()&0xffff), payload(r.Canary, r.Size)
-	for seq := range 3 {
-		m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: seq, Data: data}}
-		wire, err := m.Marshal(nil)
-		if err != nil {
-			return err
-		}
-		if _, err := conn.WriteTo(wire, &net.IPAddr{IP: to.AsSlice()}); err != nil {
-			return err
+	defer gun.close()
+	buf := make([]byte, 2048)
+	for range 3 {
+		for _, f := range r.Frames {
+			if err := gun.send(f); err != nil {
+				return "", err
+			}
 		}
 		if err := conn.SetReadDeadline(time.Now().Add(within / 3)); err != nil {
-			return err
+			return "", err
 		}
-		if awaitEcho(conn, to, id, data) {
-			return nil
+		n, err := conn.Read(buf)
+		if err == nil {
+			return check(string(buf[:n]), payload(r.Canary, r.Size))
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return errors.New("no reply")
-}
-
-// setDontFragment sets DF, whatever the kernel believes of the path (IP_PMTUDISC_PROBE).
-func setDontFragment(conn *icmp.PacketConn) error {
-	raw, err := conn.IPv4PacketConn().PacketConn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return err
-	}
-	var serr error
-	err = raw.Control(func(fd uintptr) {
-		serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
-	})
-	return errors.Join(err, serr)
-}
-
-// awaitEcho waits for a reply that brings back what was sent.
-func awaitEcho(conn *icmp.PacketConn, from netip.Addr, id int, data []byte) bool {
-	buf := make([]byte, 1<<16)
-	for {
-		n, peer, err := conn.ReadFrom(buf)
-		if err != nil {
-			return false
-		}
-		m, err := icmp.ParseMessage(1, buf[:n]) // 1: the protocol number of ICMP
-		if err != nil || m.Type != ipv4.ICMPTypeEchoReply || peer.String() != from.String() {
-			continue
-		}
-		if e, ok := m.Body.(*icmp.Echo); ok && e.ID == id && bytes.Equal(e.Data, data) {
-			return true
-		}
-	}
+	return "", errors.New("no answer")
 }
