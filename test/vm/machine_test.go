@@ -12,20 +12,21 @@ import (
 	"testing"
 	"time"
 
-	v1 "weft/api/v1"
 	"weft/lab"
 )
 
 const (
 	bootWithin    = 60 * time.Second // in software; 4 to 8 s where nothing else runs
 	commandWithin = 30 * time.Second
+	overlayMTU    = 1450
 )
 
 // machine is a running virtual machine and its console.
 type machine struct {
 	t     *testing.T
+	end   func() // kills it, and waits; may be repeated
 	stdin io.Writer
-	lines chan string // of the console; closed with it
+	lines chan string // of the console, as many as fit; closed with it
 
 	mu  sync.Mutex // guards all
 	all strings.Builder
@@ -33,13 +34,13 @@ type machine struct {
 
 // boot starts QEMU on a node, with its network at a tap, and waits until the machine's shell listens. It ends with the test;
 // if that has failed, the console is printed.
-func boot(t *testing.T, l *lab.Lab, node string, img image, at *v1.Attachment) *machine {
+func boot(t *testing.T, l *lab.Lab, node string, img image, tap, mac string) *machine {
 	t.Helper()
 	cmd := exec.Command("qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "192", "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", img.kernel, "-initrd", img.initramfs, "-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off",
 		"-serial", "stdio",
-		"-netdev", fmt.Sprintf("tap,id=n0,ifname=%s,script=no,downscript=no", at.Device),
-		"-device", fmt.Sprintf("virtio-net-pci,netdev=n0,mac=%s,host_mtu=%d,romfile=", at.MAC, at.MTU))
+		"-netdev", fmt.Sprintf("tap,id=n0,ifname=%s,script=no,downscript=no", tap),
+		"-device", fmt.Sprintf("virtio-net-pci,netdev=n0,mac=%s,host_mtu=%d,romfile=", mac, overlayMTU))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -55,10 +56,13 @@ func boot(t *testing.T, l *lab.Lab, node string, img image, at *v1.Attachment) *
 	}
 	read := make(chan struct{})
 	go func() { defer close(read); m.read(out) }()
-	t.Cleanup(func() {
+	m.end = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill() // it may have ended
 		<-read
 		_ = cmd.Wait() // it was killed
+	})
+	t.Cleanup(func() {
+		m.end()
 		if t.Failed() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -78,7 +82,10 @@ func (m *machine) read(console io.Reader) {
 		m.mu.Lock()
 		m.all.WriteString(line + "\n")
 		m.mu.Unlock()
-		m.lines <- line
+		select {
+		case m.lines <- line:
+		default: // nobody reads so much
+		}
 	}
 }
 

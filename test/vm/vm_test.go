@@ -86,10 +86,10 @@ func TestVirtualMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if at.Way != "tap" || !at.Made || at.MTU != 1450 {
+	if at.Way != "tap" || !at.Made || at.MTU != overlayMTU {
 		t.Fatalf("attached %+v", at)
 	}
-	m := boot(t, l, "host-1", img, at)
+	m := boot(t, l, "host-1", img, at.Device, at.MAC)
 	if mtu := m.run("cat /sys/class/net/eth0/mtu"); mtu != "1450" {
 		t.Errorf("the machine's MTU is %s, want 1450 from host_mtu", mtu)
 	}
@@ -108,6 +108,52 @@ func TestVirtualMachine(t *testing.T) {
 	restartUnderTraffic(t, l, m)
 	forge(t, l, m)
 	devicesMadeAgain(t, l, m)
+}
+
+// TestTapThatQEMUMakesItself goes when the machine ends, and comes back with the next one as another device of the same name.
+func TestTapThatQEMUMakesItself(t *testing.T) {
+	privtest.Require(t)
+	img := buildImage(t)
+	l := bringUp(t)
+	api, err := l.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := api.Get(t.Context(), v1.KindPort, "red", "vm-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := port.(*v1.Port).Status.MAC.String()
+	m := boot(t, l, "host-1", img, "tap7", mac)
+	at, err := l.Agent("host-1").Attach(t.Context(), v1.AttachRequest{Tenant: "red", Port: "vm-1", Tap: "tap7"})
+	if err != nil || at.Made || at.MAC != mac {
+		t.Fatalf("attached %+v, %v", at, err)
+	}
+	leased(t, m)
+	m.end()
+	awaitPort(t, l, false)
+	m = boot(t, l, "host-1", img, "tap7", mac)
+	awaitPort(t, l, true)
+	leased(t, m)
+	m.run("ping -c 2 -W 2 10.0.1.4")
+	if err := l.Agent("host-1").Detach(t.Context(), v1.DetachRequest{Tenant: "red", Port: "vm-1"}); err != nil {
+		t.Fatal(err)
+	}
+	m.run("! ping -c 1 -W 1 10.0.1.4")
+}
+
+// awaitPort waits until the port is ready, or not; that takes less than a second.
+func awaitPort(t *testing.T, l *lab.Lab, ready bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		st, err := l.Agent("host-1").Status(t.Context())
+		if err == nil && len(st.Attachments) == 1 && st.Attachments[0].Ready == ready {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after a second the port is not as it should be (ready: %v): %+v, %v", ready, st, err)
+		}
+	}
 }
 
 // leased has the machine ask for its address.
@@ -205,9 +251,7 @@ func killAgent(t *testing.T, l *lab.Lab) {
 	if err := l.Signal("host-1", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for l.Processes[i].Alive() { // it holds the lock of its folder
-		time.Sleep(time.Millisecond)
-	}
+	awaitUnlocked(t, l)
 	again := exec.Command(l.Processes[i].Args[0], l.Processes[i].Args[1:]...)
 	log, err := os.OpenFile(agentLog(l), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -222,6 +266,22 @@ func killAgent(t *testing.T, l *lab.Lab) {
 		_ = again.Process.Kill() // the lab does not know it
 		_ = again.Wait()
 	})
+}
+
+// awaitUnlocked waits until the killed agent has let go of its folder: its threads do not all end at once.
+func awaitUnlocked(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("/run/weft/%s-host-1/agent.lock", l.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(5 * time.Second); syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the killed agent does not end")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func agentLog(l *lab.Lab) string { return filepath.Join(l.Dir(), "host-1.log") }
