@@ -33,9 +33,12 @@ var routerMAC = southbound.MAC{0x02, 0x77, 0x65, 0x66, 0x74, 0x01}
 // world is a node with a packet path and a DHCP server, as an agent has them.
 type world struct {
 	ns     string
-	path   *kernel.Datapath
 	server *dhcp.Server
-	ports  map[uint32]southbound.Port
+
+	mu   sync.Mutex // guards path, which belongs to one goroutine
+	path *kernel.Datapath
+
+	ports map[uint32]southbound.Port
 }
 
 // workload is a namespace behind a port.
@@ -66,6 +69,8 @@ func newWorld(t *testing.T) *world {
 		Router: dhcp.Router{MAC: routerMAC, MTU: overlayMTU}, Log: slog.New(slog.DiscardHandler),
 		Open: func(context.Context) (tap io.ReadWriteCloser, err error) {
 			return tap, netns.Do(w.ns, func() (err error) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				if err := w.path.Repair(); err != nil {
 					return err
 				}
@@ -109,6 +114,8 @@ func namespace(t *testing.T, name string) string {
 // do runs f in the node's namespace.
 func (w *world) do(t *testing.T, f func() error) {
 	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err := netns.Do(w.ns, f); err != nil {
 		t.Fatal(err)
 	}
