@@ -117,7 +117,7 @@ func TestUnderlayReachesEveryLoopbackWithEitherToRDead(t *testing.T) {
 	everyPair("whole", "")
 	for _, tor := range []string{"tor-1", "tor-2"} {
 		set := func(do func(*netns.Namespace, string) error) {
-			err := inside(l.netNS(tor), func(ns *netns.Namespace) error {
+			err := netns.Inside(l.netNS(tor), func(ns *netns.Namespace) error {
 				for _, e := range p.node(tor).ends {
 					if err := do(ns, e.peer.Name); err != nil {
 						return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/lab/dhcp"
 )
 
 // Context returns what a CLI needs to reach the lab's server.
@@ -114,15 +116,31 @@ func (u *bringUp) attachWorkloads(ctx context.Context, _ *plan) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	u.done("%d workloads attached", len(u.lab.Workloads))
+	u.done("%d workloads attached, each with its addresses by DHCP", len(u.lab.Workloads))
 	return nil
 }
 
 func (l *Lab) attach(ctx context.Context, w Workload) error {
 	tenant, port, _ := strings.Cut(w.Port, "/")
-	_, err := l.Agent(w.Node).Attach(ctx, v1.AttachRequest{Tenant: tenant, Port: port, NetNS: w.NetNS, Device: workloadDevice, Move: true, Static: true})
+	a, err := l.Agent(w.Node).Attach(ctx, v1.AttachRequest{Tenant: tenant, Port: port, NetNS: w.NetNS, Device: workloadDevice, Move: true})
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", w.Port, err)
+	}
+	return w.lease(ctx, a)
+}
+
+// lease gives an attached workload its addresses as any machine gets them.
+func (w Workload) lease(ctx context.Context, a *v1.Attachment) error {
+	var ipv4, ipv6 bool
+	for _, p := range a.Addresses {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			return fmt.Errorf("attachment of %s: %w", w.Port, err)
+		}
+		ipv4, ipv6 = ipv4 || prefix.Addr().Is4(), ipv6 || prefix.Addr().Is6()
+	}
+	if err := (dhcp.Client{NetNS: w.NetNS, Device: workloadDevice}).Lease(ctx, ipv4, ipv6); err != nil {
+		return fmt.Errorf("%s got %w; 'weft dump dhcp --node %s' tells what was asked and answered", w.Port, err, w.Node)
 	}
 	return nil
 }

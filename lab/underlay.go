@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
+	"time"
 
 	"weft/internal/netns"
 )
@@ -35,8 +37,10 @@ var (
 	forward6        = settings{{"net/ipv6/conf/all/forwarding", "1"}}
 )
 
-// workloadSettings let a workload have its addresses at once: nobody else can have them.
+// workloadSettings let a workload have its addresses at once, as nobody else can have them, and its router even if it routes
+// itself.
 var workloadSettings = settings{
+	{"net/ipv6/conf/default/accept_ra", "2"},
 	{"net/ipv6/conf/default/accept_dad", "0"},
 	{"net/ipv6/conf/default/router_solicitation_delay", "0"},
 }
@@ -68,7 +72,7 @@ func buildNamespace(name string, s settings) error {
 	if err := netns.Create(name); err != nil {
 		return err
 	}
-	return inside(name, func(ns *netns.Namespace) error {
+	return netns.Inside(name, func(ns *netns.Namespace) error {
 		for _, s := range s {
 			if err := ns.SetSysctl(s[0], s[1]); err != nil {
 				return err
@@ -89,7 +93,7 @@ func buildLinks(l *Lab, p *plan) error {
 		}
 	}
 	for _, n := range p.nodes {
-		err := inside(l.netNS(n.Name), func(ns *netns.Namespace) error {
+		err := netns.Inside(l.netNS(n.Name), func(ns *netns.Namespace) error {
 			err := ns.AddAddress("lo", host(n.loopback))
 			for _, e := range n.ends {
 				err = errors.Join(err, ns.AddAddress(e.peer.Name, e.address), ns.SetUp(e.peer.Name))
@@ -106,9 +110,9 @@ func buildLinks(l *Lab, p *plan) error {
 // buildRoutes leads every node to every other one, by all ways of the same length.
 func buildRoutes(l *Lab, p *plan) error {
 	for _, n := range p.nodes {
-		err := inside(l.netNS(n.Name), func(ns *netns.Namespace) error {
+		err := netns.Inside(l.netNS(n.Name), func(ns *netns.Namespace) error {
 			for _, r := range n.routes {
-				if err := ns.AddRoute(r); err != nil {
+				if err := addRoute(ns, r); err != nil {
 					return err
 				}
 			}
@@ -121,11 +125,16 @@ func buildRoutes(l *Lab, p *plan) error {
 	return nil
 }
 
-func inside(name string, do func(*netns.Namespace) error) error {
-	ns, err := netns.Open(name)
-	if err != nil {
-		return err
+// linkWithin is how long the kernel may take to notice that both ends of a link are up.
+const linkWithin = 3 * time.Second
+
+// addRoute adds a route. IPv6 refuses one by a link whose other end, set up a moment ago, it does not see yet.
+func addRoute(ns *netns.Namespace, r netns.Route) error {
+	for deadline := time.Now().Add(linkWithin); ; time.Sleep(5 * time.Millisecond) {
+		err := ns.AddRoute(r)
+		early := errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EHOSTUNREACH)
+		if !early || !r.To.Addr().Is6() || time.Now().After(deadline) {
+			return err
+		}
 	}
-	defer ns.Close()
-	return do(ns)
 }

@@ -90,7 +90,7 @@ func (n *network) fromPort(r *rand.Rand) []byte {
 	if r.IntN(6) == 0 {
 		return mutate(r, n.arp(r, from))
 	}
-	ipv4 := n.own(r, true) != n.own(r, true) || r.IntN(2) == 0 // both, even where the port has one only
+	ipv4 := r.IntN(2) == 0
 	if len(from.Interfaces) == 1 && r.IntN(8) > 0 {
 		ipv4 = from.Interfaces[0].Address.Is4()
 	}

@@ -67,6 +67,16 @@ func Open(name string) (*Namespace, error) {
 	return n, nil
 }
 
+// Inside opens the namespace name for as long as do runs.
+func Inside(name string, do func(*Namespace) error) error {
+	n, err := Open(name)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	return do(n)
+}
+
 // Close ends the work. The namespace stays.
 func (n *Namespace) Close() { n.handle.Close() }
 
@@ -140,11 +150,42 @@ func (n *Namespace) Delete(device string) error {
 	return err
 }
 
-// AddAddress gives a device an address; one that it has is fine.
+// AddAddress gives a device an address; one that it has is fine. In IPv6 it may be used at once: nobody is asked whether
+// it is taken (RFC 4862 5.4).
 func (n *Namespace) AddAddress(device string, a netip.Prefix) error {
 	return n.with(device, "add address "+a.String()+" to", func(l netlink.Link) error {
-		return n.handle.AddrReplace(l, &netlink.Addr{IPNet: toIPNet(a)})
+		flags := 0
+		if a.Addr().Is6() {
+			flags = unix.IFA_F_NODAD
+		}
+		return n.handle.AddrReplace(l, &netlink.Addr{IPNet: toIPNet(a), Flags: flags})
 	})
+}
+
+// SetMTU changes the MTU of a device, in bytes of layer 3.
+func (n *Namespace) SetMTU(device string, mtu int) error {
+	return n.with(device, fmt.Sprintf("set MTU %d of", mtu), func(l netlink.Link) error {
+		if l.Attrs().MTU == mtu {
+			return nil
+		}
+		return n.handle.LinkSetMTU(l, mtu)
+	})
+}
+
+// HasDefaultRoute reports whether packets to anywhere have a way by the device, in one of the IP versions.
+func (n *Namespace) HasDefaultRoute(device string, ipv6 bool) (found bool, err error) {
+	family := netlink.FAMILY_V4
+	if ipv6 {
+		family = netlink.FAMILY_V6
+	}
+	err = n.with(device, "list routes of", func(l netlink.Link) error {
+		routes, err := n.handle.RouteList(l, family)
+		for _, r := range routes {
+			found = found || r.Gw != nil && (r.Dst == nil || r.Dst.IP.IsUnspecified())
+		}
+		return err
+	})
+	return found, err
 }
 
 // AddRoute adds a route, or replaces the one to the same prefix.

@@ -188,8 +188,9 @@ func routeFor(s *story, _ *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%w: for TENANT/PORT ADDRESS...", errUsage)
 	}
-	script := "set -e; cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding; " +
-		"for c in all eth0; do echo 0 > ipv4/conf/$c/send_redirects; echo 0 > ipv4/conf/$c/rp_filter; echo 2 > ipv6/conf/$c/accept_ra; done; ip link set lo up; "
+	script := "set -e; cd /proc/sys/net; " +
+		"for c in all eth0; do echo 0 > ipv4/conf/$c/send_redirects; echo 0 > ipv4/conf/$c/rp_filter; echo 2 > ipv6/conf/$c/accept_ra; done; " + // 2: also as a router
+		"echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding; ip link set lo up; "
 	for _, a := range args[1:] {
 		script += "ip address replace " + a + " dev lo; "
 	}

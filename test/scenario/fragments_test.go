@@ -142,12 +142,10 @@ func udpSum(from, to netip.Addr, udp []byte) uint16 {
 
 // sendRaw sends a packet with its own IP header.
 func sendRaw(packet []byte, to netip.Addr) error {
-	family := syscall.AF_INET
-	var addr syscall.Sockaddr = &syscall.SockaddrInet4{}
-	if to.Is6() {
-		family, addr = syscall.AF_INET6, &syscall.SockaddrInet6{Addr: to.As16()}
-	} else {
-		addr = &syscall.SockaddrInet4{Addr: to.As4()}
+	family := syscall.AF_INET6
+	var addr syscall.Sockaddr = &syscall.SockaddrInet6{Addr: to.As16()}
+	if to.Is4() {
+		family, addr = syscall.AF_INET, &syscall.SockaddrInet4{Addr: to.As4()}
 	}
 	fd, err := syscall.Socket(family, syscall.SOCK_RAW, syscall.IPPROTO_RAW)
 	if err != nil {
