@@ -295,6 +295,7 @@ func (devices) FindLink(name string) (kernel.Link, bool, error) { return kernel.
 func (devices) Links(prefix string) ([]kernel.Link, error)      { return kernel.Links(prefix) }
 func (devices) CreateVeth(v kernel.Veth) (int, error)           { return kernel.CreateVeth(v) }
 func (devices) DeleteLink(name string) error                    { return kernel.DeleteLink(name) }
+func (devices) SetDown(name string) error                       { return kernel.SetDown(name) }
 
 func (devices) CreateTap(t kernel.Tap) (int, error)  { return kernel.CreateTap(t) }
 func (devices) CheckDevice(c device.Candidate) error { return device.Check(c) }

@@ -53,7 +53,7 @@ func (d *Datapath) AttachPort(ifindex int, name string) error {
 
 // DetachPort brings a port's device down, where it still exists, and takes the programs from it. Absent is fine.
 func (d *Datapath) DetachPort(name string) error {
-	if err := setLinkDown(name); err != nil {
+	if err := SetDown(name); err != nil {
 		return err
 	}
 	for _, program := range []string{bpfProgFromPort, bpfProgToPort} {

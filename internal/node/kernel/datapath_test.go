@@ -151,7 +151,7 @@ func TestDeletedLinkShowsAndIsMended(t *testing.T) {
 
 func TestPortThatIsDownShowsAndIsMended(t *testing.T) {
 	n, workload := attached(t)
-	n.do(t, func() error { return setLinkDown("wp00000001") })
+	n.do(t, func() error { return SetDown("wp00000001") })
 	if got := n.ports(t); len(got) != 0 {
 		t.Errorf("a port that is down counts as attached: %v", got)
 	}

@@ -60,7 +60,7 @@ func (d *Datapath) HoldDevice(ifindex int, name string) error {
 			l.Close()
 		}
 		if l == nil || at.ifindex != ifindex {
-			return setLinkDown(name)
+			return SetDown(name)
 		}
 	}
 	return nil

@@ -117,8 +117,8 @@ func setLinkUp(ifindex int) error {
 	return nil
 }
 
-// setLinkDown is fine with a device that is gone.
-func setLinkDown(name string) error {
+// SetDown brings a device down; an absent one is fine.
+func SetDown(name string) error {
 	found, err := linkByName(name)
 	if errors.Is(err, ErrNoDevice) {
 		return nil

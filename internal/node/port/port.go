@@ -33,6 +33,8 @@ type Kernel interface {
 	CreateTap(t kernel.Tap) (ifindex int, err error)
 	// CheckDevice refuses a device that must not become a port's.
 	CheckDevice(c device.Candidate) error
+	// SetDown brings a device down; an absent one is fine.
+	SetDown(name string) error
 	// HoldDevice brings a device down unless the programs run at it.
 	HoldDevice(ifindex int, name string) error
 	// InspectDevice says how a device is before a port takes it.

@@ -82,6 +82,14 @@ func (m *machine) CheckDevice(c device.Candidate) error {
 	return nil
 }
 
+func (m *machine) SetDown(name string) error {
+	l, ok := m.links[name]
+	if !ok || !l.Up {
+		return nil
+	}
+	return m.do("down", func() { l.Up = false; m.links[name] = l })
+}
+
 func (m *machine) HoldDevice(_ int, name string) error {
 	if l := m.links[name]; l.Up && !m.programs[name] {
 		return m.do("hold", func() { l.Up = false; m.links[name] = l })

@@ -373,6 +373,7 @@ func (real) Links(prefix string) ([]kernel.Link, error) { return kernel.Links(pr
 func (real) CreateVeth(v kernel.Veth) (int, error) { return kernel.CreateVeth(v) }
 
 func (real) DeleteLink(name string) error         { return kernel.DeleteLink(name) }
+func (real) SetDown(name string) error            { return kernel.SetDown(name) }
 func (real) CreateTap(t kernel.Tap) (int, error)  { return kernel.CreateTap(t) }
 func (real) CheckDevice(c device.Candidate) error { return device.Check(c) }
 

@@ -76,6 +76,9 @@ func (p *Ports) admit(a *Attachment, old *attached) error {
 	if a.Way == WayNetNS {
 		return nil
 	}
+	if isPair(a.Device) || kernel.OwnDevice(a.Device) {
+		return &device.Refusal{Device: a.Device, Why: "is weft's own, or would pass for it", Fix: "name another device"}
+	}
 	link, ok, err := p.cfg.Kernel.FindLink(a.Device)
 	switch {
 	case err != nil:
@@ -96,9 +99,6 @@ func (p *Ports) admit(a *Attachment, old *attached) error {
 
 // check refuses a device that must not become a port's.
 func (p *Ports) check(a *Attachment) error {
-	if isPair(a.Device) {
-		return &device.Refusal{Device: a.Device, Why: "is weft's own", Fix: "name another device"}
-	}
 	return p.cfg.Kernel.CheckDevice(device.Candidate{
 		Name: a.Device, Tap: a.Way == WayTap, MultiQueue: a.MultiQueue, Owner: a.Owner, Tunnel: p.cfg.Tunnel, Force: a.Force,
 	})
@@ -130,13 +130,24 @@ func (p *Ports) device(a *attached, row southbound.Port) (kernel.Link, error) {
 	return link, p.cfg.Kernel.HoldDevice(link.Index, name)
 }
 
-// lost forgets a device that is gone, wherever it went: nothing of ours runs at it any more. One that has come in its place
-// is brought down.
+// lost forgets a device that is gone, wherever it went: nothing of ours runs at it any more. One that only has another name
+// now, and one that has come in its place, are brought down first.
 func (p *Ports) lost(a *attached) error {
 	if a.ifindex == 0 {
 		return nil
 	}
 	p.cfg.Log.Info("the device of a port is gone", "port", a.ID.String(), "device", a.HostDevice())
+	links, err := p.cfg.Kernel.Links("")
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if uint32(l.Index) == a.ifindex {
+			if err := p.cfg.Kernel.SetDown(l.Name); err != nil {
+				return err
+			}
+		}
+	}
 	p.forget(a)
 	if err := p.cfg.Kernel.DetachPort(a.HostDevice()); err != nil {
 		return fmt.Errorf("take programs off %s: %w", a.HostDevice(), err)

@@ -171,6 +171,36 @@ func TestDeviceThatComesBackIsTakenAgain(t *testing.T) {
 	}
 }
 
+// Whoever renames a port's device must not have it up without its programs.
+func TestRenamedDeviceGoesDown(t *testing.T) {
+	m := newMachine()
+	m.plug("tap0", true)
+	p := start(t, m, t.TempDir())
+	up(t, p, Attachment{Way: WayTap, Device: "tap0"})
+	l := m.links["tap0"]
+	l.Name, l.Up = "tap1", true
+	delete(m.links, "tap0")
+	m.links["tap1"] = l
+	if !p.LinkChanged(device.Event{Name: "tap1", Index: l.Index}) {
+		t.Error("the port is not concerned by its device's new name")
+	}
+	if _, failures := p.Apply(); len(failures) != 1 || m.links["tap1"].Up || m.programs["tap0"] || len(m.entries) != 0 {
+		t.Errorf("failures %v, device %+v, entries %v", failures, m.links["tap1"], m.entries)
+	}
+}
+
+func TestNamesOfWeftAreNotGivenAway(t *testing.T) {
+	p := start(t, newMachine(), t.TempDir())
+	for _, name := range []string{"weft-vx", "weft-new", pairDevice(web1)} {
+		for _, way := range []Way{WayTap, WayVeth, WayDevice} {
+			var refused *device.Refusal
+			if _, err := p.Attach(Attachment{ID: web1, Way: way, Device: name}); !errors.As(err, &refused) {
+				t.Errorf("%s as a %s: %v", name, way, err)
+			}
+		}
+	}
+}
+
 func TestMadeTapThatIsDeletedIsMadeAgain(t *testing.T) {
 	m := newMachine()
 	p := start(t, m, t.TempDir())
