@@ -96,6 +96,7 @@ func TestNewKnowsEveryKind(t *testing.T) {
 func FuzzDecodeYAML(f *testing.F) {
 	f.Add([]byte(tenantYAML + "---\n" + goodPort))
 	f.Add([]byte(portYAML + "  addresses:\n  - 10.0.1.4\n...\n--- # x\n"))
+	f.Add([]byte("apiVersion: weft/v1\nkind: RouteTable\nmetadata: {tenant: red, name: rt}\nspec:\n  vpc: main\n  subnets: [web]\n  routes:\n    - {to: ::/0, via: port/fw}\n    - to: 10.0.0.0/8\n      via: blackhole\n"))
 	f.Add([]byte("? a\n: - - !!str &a [b, {c: *a}]\n<<: *a\n"))
 	f.Add([]byte("a: |\n  b\n---\n\"\\x00\": 'x'\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
