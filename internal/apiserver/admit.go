@@ -3,6 +3,7 @@
 package apiserver
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -34,10 +35,12 @@ type admission struct {
 	self  bool                  // a node speaks of itself
 	late  []func() error        // checks that need the whole set of documents written
 	grown map[string]bool       // tenants whose route tables are to be weighed
+
+	refused map[string]bool // documents of the set that were, by ID
 }
 
 func newAdmission(tx *store.Tx, now time.Time) *admission {
-	return &admission{tx: tx, now: now, pools: make(map[string]*ipam.Pool), count: make(map[string]int), grown: make(map[string]bool)}
+	return &admission{tx: tx, now: now, pools: make(map[string]*ipam.Pool), count: make(map[string]int), grown: make(map[string]bool), refused: make(map[string]bool)}
 }
 
 // settle runs the checks that waited for the whole set. It comes after the last put.
@@ -58,6 +61,31 @@ func refuse(o v1.Object, status int, code, field, fix, format string, args ...an
 	}
 }
 
+// errFollows says that a document builds on one of the same set that was refused; that one's error says all.
+var errFollows = errors.New("it builds on a document that was refused")
+
+// follows reports whether a document builds on one of the same set that was refused. Against what is stored instead, it
+// would get errors that are not its own.
+func (a *admission) follows(o v1.Object) bool {
+	m := o.Meta()
+	on := []v1.Object{&v1.Tenant{Metadata: v1.Metadata{Name: m.Tenant}}}
+	switch o := o.(type) {
+	case *v1.Subnet:
+		on = append(on, &v1.VPC{Metadata: v1.Metadata{Tenant: m.Tenant, Name: o.Spec.VPC}})
+	case *v1.Port:
+		on = append(on, &v1.Subnet{Metadata: v1.Metadata{Tenant: m.Tenant, Name: o.Spec.Subnet}})
+	case *v1.RouteTable:
+		on = append(on, &v1.VPC{Metadata: v1.Metadata{Tenant: m.Tenant, Name: o.Spec.VPC}})
+	}
+	return slices.ContainsFunc(on, func(o v1.Object) bool { return a.refused[v1.ID(o)] })
+}
+
+// absent refuses a reference to a resource that is not there.
+func absent(o v1.Object, what, field, format string, args ...any) *v1.Error {
+	return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, field,
+		"create the "+what+" first, or put it into the same set of documents", format, args...)
+}
+
 // put admits one document and writes it.
 func (a *admission) put(doc v1.Object) (v1.ResultItem, error) {
 	o := v1.Clone(doc)
@@ -67,6 +95,9 @@ func (a *admission) put(doc v1.Object) (v1.ResultItem, error) {
 			e.Object = v1.ID(o)
 		}
 		return v1.ResultItem{}, errs
+	}
+	if a.follows(o) {
+		return v1.ResultItem{}, errFollows
 	}
 	m := o.Meta()
 	old, exists := a.tx.Get(o.GetKind(), m.Tenant, m.Name)
@@ -156,8 +187,7 @@ func (a *admission) check(o, old v1.Object) error {
 	if t := o.Meta().Tenant; t != "" {
 		tenant, ok := a.tx.Get(v1.KindTenant, "", t)
 		if !ok {
-			return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "metadata.tenant",
-				"create the tenant first, or put it into the same set of documents", "there is no tenant %q", t)
+			return absent(o, "tenant", "metadata.tenant", "there is no tenant %q", t)
 		}
 		if err := a.quota(o, old, tenant.(*v1.Tenant)); err != nil {
 			return err
@@ -271,14 +301,7 @@ func familyOf(a netip.Addr) string {
 }
 
 func (a *admission) vpc(o *v1.VPC) error {
-	for _, s := range a.subnetsOf(o.Tenant, o.Name) {
-		for _, p := range s.Spec.Prefixes {
-			if !insideAny(p, o.Spec.Prefixes) {
-				return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.prefixes", fmt.Sprintf("keep a range that holds %s, or delete the subnet first", p),
-					"subnet %s has %s, which would lie outside", s.Name, p)
-			}
-		}
-	}
+	a.late = append(a.late, func() error { return a.vpcSubnets(o) })
 	if o.Status.VNI != 0 {
 		return nil
 	}
@@ -287,6 +310,19 @@ func (a *admission) vpc(o *v1.VPC) error {
 		return refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
 	}
 	o.Status.VNI = uint32(next)
+	return nil
+}
+
+// vpcSubnets refuses a change of a VPC that would leave one of its subnets without a place.
+func (a *admission) vpcSubnets(o *v1.VPC) error {
+	for _, s := range a.subnetsOf(o.Tenant, o.Name) {
+		for _, p := range s.Spec.Prefixes {
+			if !insideAny(p, o.Spec.Prefixes) {
+				return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.prefixes", fmt.Sprintf("keep a range that holds %s, or delete the subnet first", p),
+					"subnet %s has %s, which would lie outside", s.Name, p)
+			}
+		}
+	}
 	return nil
 }
 
@@ -312,8 +348,7 @@ func (a *admission) subnet(o, old *v1.Subnet) error {
 	}
 	found, ok := a.tx.Get(v1.KindVPC, o.Tenant, o.Spec.VPC)
 	if !ok {
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.vpc", "create the VPC first, or put it into the same set of documents",
-			"tenant %s has no VPC %q", o.Tenant, o.Spec.VPC)
+		return absent(o, "VPC", "spec.vpc", "tenant %s has no VPC %q", o.Tenant, o.Spec.VPC)
 	}
 	vpc := found.(*v1.VPC)
 	siblings := a.subnetsOf(o.Tenant, o.Spec.VPC)
@@ -344,10 +379,10 @@ func (a *admission) subnet(o, old *v1.Subnet) error {
 	if old == nil || len(o.Spec.Prefixes) > len(old.Spec.Prefixes) {
 		a.weigh(o, "spec.prefixes")
 	}
-	if old == nil {
-		return nil
+	if old != nil {
+		a.late = append(a.late, func() error { return a.subnetPorts(o) })
 	}
-	return a.subnetPorts(o)
+	return nil
 }
 
 // subnetPorts refuses a change of a subnet that would leave one of its ports without a place.

@@ -20,8 +20,7 @@ func (a *admission) port(o, old *v1.Port) error {
 	}
 	found, ok := a.tx.Get(v1.KindSubnet, o.Tenant, o.Spec.Subnet)
 	if !ok {
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.subnet", "create the subnet first, or put it into the same set of documents",
-			"tenant %s has no subnet %q", o.Tenant, o.Spec.Subnet)
+		return absent(o, "subnet", "spec.subnet", "tenant %s has no subnet %q", o.Tenant, o.Spec.Subnet)
 	}
 	subnet := found.(*v1.Subnet)
 	vpc, ok := a.tx.Get(v1.KindVPC, o.Tenant, subnet.Spec.VPC)

@@ -18,8 +18,7 @@ func (a *admission) table(o, old *v1.RouteTable) error {
 			"the route table is in VPC %s and stays there", old.Spec.VPC)
 	}
 	if _, ok := a.tx.Get(v1.KindVPC, o.Tenant, o.Spec.VPC); !ok {
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.vpc", "create the VPC first, or put it into the same set of documents",
-			"tenant %s has no VPC %q", o.Tenant, o.Spec.VPC)
+		return absent(o, "VPC", "spec.vpc", "tenant %s has no VPC %q", o.Tenant, o.Spec.VPC)
 	}
 	a.late = append(a.late, func() error { return a.tableRefers(o) })
 	if old == nil || len(o.Spec.Routes) > len(old.Spec.Routes) {
@@ -115,8 +114,7 @@ func (a *admission) tableSubnet(o *v1.RouteTable, field, name, holder string) *v
 	found, ok := a.tx.Get(v1.KindSubnet, o.Tenant, name)
 	switch {
 	case !ok:
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, field, "create the subnet first, or put it into the same set of documents",
-			"tenant %s has no subnet %q", o.Tenant, name)
+		return absent(o, "subnet", field, "tenant %s has no subnet %q", o.Tenant, name)
 	case found.(*v1.Subnet).Spec.VPC != o.Spec.VPC:
 		return refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, field, "name a subnet of VPC "+o.Spec.VPC,
 			"subnet %s is in VPC %s, the route table in VPC %s", name, found.(*v1.Subnet).Spec.VPC, o.Spec.VPC)
@@ -130,8 +128,7 @@ func (a *admission) tableSubnet(o *v1.RouteTable, field, name, holder string) *v
 func (a *admission) tablePort(o *v1.RouteTable, field, name string) *v1.Error {
 	found, ok := a.tx.Get(v1.KindPort, o.Tenant, name)
 	if !ok {
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, field, "create the port first, or put it into the same set of documents",
-			"tenant %s has no port %q", o.Tenant, name)
+		return absent(o, "port", field, "tenant %s has no port %q", o.Tenant, name)
 	}
 	p := found.(*v1.Port)
 	switch {

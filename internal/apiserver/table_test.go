@@ -101,12 +101,36 @@ func TestEveryErrorOfATableIsTold(t *testing.T) {
 	}
 }
 
+// TestErrorIsToldOnce: what only follows from another document's error is not told.
+func TestErrorIsToldOnce(t *testing.T) {
+	s := newSite(t)
+	_, e := s.apply(strings.Replace(routed(), "[10.0.0.0/16]", "[127.0.0.0/16]", 1))
+	if e == nil || e.Object != "red/vpc/main" || len(e.Errors) != 0 {
+		t.Errorf("got %+v, want one error", e)
+	}
+	_, e = s.apply(strings.Replace(routed(), "[10.0.1.0/24]", "[10.1.1.0/24]", 1))
+	if e == nil || e.Object != "red/subnet/web" || len(e.Errors) != 0 {
+		t.Errorf("got %+v, want one error", e)
+	}
+	s.mustApply(routed())
+	_, e = s.apply(strings.ReplaceAll(routed(), "10.0.", "10.9."))
+	if e == nil || e.Object != "red/subnet/web" || e.Code != v1.CodeInUse || len(e.Errors) != 2 {
+		t.Errorf("got %+v, want two errors: web and fw cannot leave their ports", e)
+	}
+	_, e = s.apply(strings.Replace(strings.ReplaceAll(routed(), "10.0.", "10.9."), "10.9.2.", "10.8.2.", 1))
+	if e == nil || e.Object != "red/subnet/db" || e.Code != v1.CodeOutside || len(e.Errors) != 0 {
+		t.Errorf("got %+v, want one error: db is not in its VPC", e)
+	}
+}
+
 // TestSetIsJudgedAsAWhole: a set of documents may pass through what could not stand alone.
 func TestSetIsJudgedAsAWhole(t *testing.T) {
 	s := newSite(t)
 	s.mustApply(routed())
 	s.mustApply(table("a-new", "[db]", "") + table("out", "[web]", "{to: 0.0.0.0/0, via: port/fw-1}"))
 	s.mustApply(head("Port", "red", "fw-1") + "spec: {subnet: fw}\n" + table("out", "[web]", "{to: 0.0.0.0/0, via: blackhole}"))
+	s.mustApply(head("VPC", "red", "empty") + "spec: {prefixes: [10.0.0.0/16]}\n" + head("Subnet", "red", "lone") + "spec: {vpc: empty, prefixes: [10.0.1.0/24]}\n")
+	s.mustApply(head("VPC", "red", "empty") + "spec: {prefixes: [10.9.0.0/16]}\n" + head("Subnet", "red", "lone") + "spec: {vpc: empty, prefixes: [10.9.1.0/24]}\n")
 	if p := s.port("red", "fw-1"); len(p.Spec.AllowedSources) != 0 {
 		t.Errorf("the port may still send from %v", p.Spec.AllowedSources)
 	}
@@ -228,7 +252,7 @@ func TestExamplesAreTaken(t *testing.T) {
 			}
 		}
 	}
-	if p := s.port("green", "fw-1"); fmt.Sprint(p.Status.Addresses) != "[10.0.3.4 fd00:0:0:3::4]" {
+	if p := s.port("amber", "fw-1"); fmt.Sprint(p.Status.Addresses) != "[10.0.3.4 fd00:0:0:3::4]" {
 		t.Errorf("the appliance has %v", p.Status.Addresses)
 	}
 }

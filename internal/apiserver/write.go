@@ -55,7 +55,10 @@ func (s *Server) apply(ctx context.Context, docs []v1.Object, dryRun bool) (*v1.
 		for _, i := range order {
 			item, err := a.put(docs[i])
 			if err != nil {
-				errs = append(errs, errorsOf(err)...)
+				a.refused[v1.ID(docs[i])] = true
+				if !errors.Is(err, errFollows) {
+					errs = append(errs, errorsOf(err)...)
+				}
 				continue
 			}
 			res.Items[i] = item
