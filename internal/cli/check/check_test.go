@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -155,6 +156,8 @@ func (c *cloud) do(q request) answer {
 		}
 	case "arp":
 		a.Identity = c.macAt(q)
+	case "dhcp", "ra":
+		a.Identity = c.told(q)
 	default:
 		a.Identity = c.deliver(q)
 		if q.Do == "trace" {
@@ -225,6 +228,21 @@ func (c *cloud) macAt(q request) string {
 		mac[5]++
 	}
 	return mac.String()
+}
+
+// told is what the agent says of a port: the sibling's, where it is broken so.
+func (c *cloud) told(q request) string {
+	from, _ := c.at(q)
+	if c.crosses {
+		from = c.run.sides[from.side][1]
+	}
+	switch {
+	case q.Do == "ra":
+		return fmt.Sprintf("fe80::1, flags c0, lifetime 9000 s, MTU 1450, %s flags 80", netip.PrefixFrom(from.Addr6, 64).Masked())
+	case strings.Contains(q.To, ":"):
+		return from.Addr6.String()
+	}
+	return fmt.Sprintf("%s/24 by [%s], MTU 1450", from.Addr4, attack.Gateway(&from.Workload, 4))
 }
 
 func (c *cloud) hops(q request) []string {
@@ -383,6 +401,7 @@ func TestWhatIsBrokenFails(t *testing.T) {
 		"answer_of_other_tenant":  {broken{crosses: true}, "IPv[46], (tcp 1 MiB|udp)$", "weft-check-"},
 		"echo_of_other_tenant":    {broken{crosses: true}, "host.*ping$", "heard a packet"},
 		"packets_to_other_tenant": {broken{crosses: true}, "^isolation", "weft-check-"},
+		"lease_of_another":        {broken{crosses: true}, "^service: DHCP", ""},
 		"wrong_mac":               {broken{wrongMAC: true}, "^reach: .*(ARP|ND)$|^router: who has", ":"},
 		"deaf_ears":               {broken{deaf: true}, "", ""},
 		"mute_ears":               {broken{mute: true}, "^isolation|hears what is for it|udp$", "the ear is deaf"},

@@ -12,7 +12,7 @@ import (
 
 // plan lists all that the configuration asks for.
 func (r *run) plan() []*work {
-	plan := []*work{{name: "reach", tests: r.reach()}, {name: "router", tests: r.router()}}
+	plan := []*work{{name: "reach", tests: r.reach()}, {name: "router", tests: r.router()}, {name: "service", tests: r.service()}}
 	for _, g := range attack.Groups() {
 		w := &work{name: g.Name, tests: []*test{r.ears()}}
 		times := make(map[string]int)
@@ -44,7 +44,7 @@ func (r *run) plan() []*work {
 
 // GroupNames lists the groups of cases, in the order in which they run.
 func GroupNames() []string {
-	names := []string{"reach", "router"}
+	names := []string{"reach", "router", "service"}
 	for _, g := range attack.Groups() {
 		names = append(names, g.Name)
 	}

@@ -155,22 +155,46 @@ func (r *run) resolves(name string, v int, pairs [][2]*actor) *test {
 	return t
 }
 
+// asks is a case in which the first workload of each tenant, or where all is checked each, asks for itself.
+func (r *run) asks(name string, v int, ask func(a *actor, v int) []probe) *test {
+	t := &test{Case: Case{Name: name}}
+	t.make = func() (_ []shot, out []probe) {
+		for _, side := range r.sides {
+			for i, a := range side {
+				if i == 0 || r.cfg.All {
+					out = append(out, ask(a, v)...)
+				}
+			}
+		}
+		return nil, out
+	}
+	return t
+}
+
+// service lists what the agent tells every port about itself, whatever addresses others have.
+func (r *run) service() []*test {
+	lease := func(a *actor, v int) []probe {
+		said := a.Addr6.String()
+		if v == 4 {
+			said = fmt.Sprintf("%s/24 by [%s], MTU %d", a.Addr4, attack.Gateway(&a.Workload, 4), r.mtu)
+		}
+		return []probe{{from: a, q: request{Do: "dhcp", To: a.Addr(v).String()}, identity: said}}
+	}
+	advert := func(a *actor, _ int) []probe {
+		prefix := netip.PrefixFrom(a.Addr6, 64).Masked()
+		return []probe{{from: a, q: request{Do: "ra"}, identity: fmt.Sprintf("fe80::1, flags c0, lifetime 9000 s, MTU %d, %s flags 80", r.mtu, prefix)}}
+	}
+	return []*test{
+		r.asks("DHCP: the port's address, router and MTU, IPv4", 4, lease), r.asks("DHCP: the port's address, IPv6", 6, lease),
+		r.asks("router advertisement: managed, MTU and prefix", 6, advert),
+	}
+}
+
 // router lists what the virtual router must answer, whoever asks.
 func (r *run) router() []*test {
 	var tests []*test
 	add := func(name string, ask func(a *actor, v int) []probe, v int) {
-		t := &test{Case: Case{Name: fmt.Sprintf("%s, IPv%d", name, v)}}
-		t.make = func() (_ []shot, out []probe) {
-			for _, side := range r.sides {
-				for i, a := range side {
-					if i == 0 || r.cfg.All {
-						out = append(out, ask(a, v)...)
-					}
-				}
-			}
-			return nil, out
-		}
-		tests = append(tests, t)
+		tests = append(tests, r.asks(fmt.Sprintf("%s, IPv%d", name, v), v, ask))
 	}
 	resolve := func(a *actor, v int) []probe {
 		return []probe{{from: a, q: request{Do: "arp", To: attack.Gateway(&a.Workload, v).String()}, identity: v1.RouterMAC.String()}}

@@ -122,33 +122,10 @@ func arpAnswer(f []byte, to netip.Addr) (net.HardwareAddr, bool) {
 
 // ndQuestion is the frame that asks the group of an address for its MAC.
 func ndQuestion(mac net.HardwareAddr, own, to netip.Addr) []byte {
-	f, target := make([]byte, ndFrame), to.As16()
+	target := to.As16()
 	group := [16]byte{0xff, 2, 11: 1, 12: 0xff, 13: target[13], 14: target[14], 15: target[15]}
-	copy(f, []byte{0x33, 0x33})
-	copy(f[2:], group[12:])
-	copy(f[6:], mac)
-	binary.BigEndian.PutUint16(f[12:], unix.ETH_P_IPV6)
-	copy(f[etherHeader:], []byte{0x60, 0, 0, 0, 0, 32, unix.IPPROTO_ICMPV6, 255})
-	copy(f[etherHeader+8:], own.AsSlice())
-	copy(f[etherHeader+24:], group[:])
-	f[ndType] = ndAsk
-	copy(f[ndTarget:], target[:])
-	copy(f[ndOption:], []byte{1, 1})
-	copy(f[ndOption+2:], mac)
-	binary.BigEndian.PutUint16(f[ndType+2:], checksum6(f[etherHeader:]))
-	return f
-}
-
-// checksum6 is that of the ICMPv6 message in a packet, whose own is 0.
-func checksum6(packet []byte) uint16 {
-	sum := uint32(len(packet)-40) + unix.IPPROTO_ICMPV6
-	for i := 8; i < len(packet); i += 2 { // addresses and message; its length is even
-		sum += uint32(binary.BigEndian.Uint16(packet[i:]))
-	}
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
+	body := append(append([]byte{ndAsk, 0, 0, 0, 0, 0, 0, 0}, target[:]...), 1, 1)
+	return ip6Frame(append(net.HardwareAddr{0x33, 0x33}, group[12:]...), mac, own, netip.AddrFrom16(group), unix.IPPROTO_ICMPV6, append(body, mac...), 2)
 }
 
 // ndAnswer reads who says to have an address.

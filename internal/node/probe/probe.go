@@ -40,7 +40,7 @@ type Request struct {
 	Name   string    `json:"name,omitempty"`   // of the workload
 	Tenant string    `json:"tenant,omitempty"` // create: whose port it has; drops: whose, none: nobody's
 	Port   string    `json:"port,omitempty"`
-	To     string    `json:"to,omitempty"`     // arp, ping, trace, tunnel: address; tcp, udp, pieces: address:port; dhcp, ra: any address of the IP version
+	To     string    `json:"to,omitempty"`     // arp, ping, trace, tunnel: address; tcp, udp, pieces: address:port; dhcp: any address of the IP version
 	Size   int       `json:"size,omitempty"`   // ping, udp, pieces: bytes of payload; tcp: bytes to send
 	Canary string    `json:"canary,omitempty"` // ping, tcp, udp, pieces: text to send
 	Frames [][]byte  `json:"frames,omitempty"` // pieces: those of one datagram, in the order to send; from the destination MAC on
@@ -215,6 +215,10 @@ func talk(ctx context.Context, ns string, r Request) (a Answer, err error) {
 		a.Identity, err = talkPieces(ctx, ns, r)
 	case "trace":
 		a.Hops, err = trace(ctx, ns, r)
+	case "dhcp":
+		a.Identity, err = lease(ctx, ns, r)
+	case "ra":
+		a.Identity, err = advert(ctx, ns)
 	default:
 		err = fmt.Errorf("%w %q", errUnknown, r.Do)
 	}
@@ -292,6 +296,11 @@ func (p *Prober) bringUp(ctx context.Context, w *workload) error {
 	w.ear = e
 	w.close = append(w.close, e.close)
 	stop, err := respond(w.ns, w.tenant+"/"+w.port)
+	w.close = append(w.close, stop)
+	if err != nil {
+		return err
+	}
+	stop, err = holdPorts(w.ns)
 	w.close = append(w.close, stop)
 	return err
 }
