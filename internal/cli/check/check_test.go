@@ -77,6 +77,14 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.apply(w, r)
 	case strings.HasSuffix(path, "/vpcs/main"):
 		c.answer(w, v1.VPC{})
+	case strings.HasSuffix(path, "/ports"):
+		list := v1.List{}
+		for _, q := range c.workloads {
+			if tenant := strings.Split(path, "/")[1]; q.Tenant == tenant {
+				list.Items = append(list.Items, json.RawMessage(`{"metadata":{"tenant":"`+tenant+`","name":"`+q.Port+`"},"status":{"node":"host-1","applied":{"nodes":1,"applied":1}}}`))
+			}
+		}
+		c.answer(w, list)
 	case path == "tenants":
 		list := v1.List{}
 		for name := range c.tenants {

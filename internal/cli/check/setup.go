@@ -196,7 +196,7 @@ func (r *run) ask(ctx context.Context, a *actor, q request) (answer, error) {
 	return out, err
 }
 
-// awaitApplied waits until every node knows every actor.
+// awaitApplied waits until every node knows every actor where it is now: the VPC itself was in effect before they were attached.
 func (r *run) awaitApplied(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -208,8 +208,18 @@ func (r *run) awaitApplied(ctx context.Context) error {
 				return err
 			}
 			r.vni[side] = o.(*v1.VPC).Status.VNI
-			if st := o.(*v1.VPC).Status.Applied; len(st.Waiting) > 0 || st.Applied < st.Nodes {
-				waiting = fmt.Sprintf("%s is in effect on %d of %d nodes, waiting for %v", r.tenant(side), st.Applied, st.Nodes, st.Waiting)
+			ports, _, err := r.cfg.Client.List(ctx, v1.KindPort, r.tenant(side))
+			if err != nil {
+				return err
+			}
+			if len(ports) != len(r.sides[side]) {
+				return fmt.Errorf("%s has %d ports, not the %d of this check", r.tenant(side), len(ports), len(r.sides[side]))
+			}
+			for _, o := range ports {
+				p := o.(*v1.Port)
+				if st := p.Status.Applied; p.Status.Node == "" || len(st.Waiting) > 0 || st.Applied < st.Nodes {
+					waiting = fmt.Sprintf("%s/%s is in effect on %d of %d nodes, waiting for %v", p.Tenant, p.Name, st.Applied, st.Nodes, st.Waiting)
+				}
 			}
 		}
 		if waiting == "" {
