@@ -58,11 +58,12 @@ type Lab struct {
 
 // Process is a program that up started.
 type Process struct {
-	Node  string   `json:"node"`
-	PID   int      `json:"pid"`
-	Start uint64   `json:"start"` // time of start in clock ticks since boot: tells a reused number apart
-	Args  []string `json:"args"`
-	Log   string   `json:"log"`
+	Node    string   `json:"node"`
+	Program string   `json:"program"` // server, agent
+	PID     int      `json:"pid"`
+	Start   uint64   `json:"start"` // time of start in clock ticks since boot: tells a reused number apart
+	Args    []string `json:"args"`  // with the program's path
+	Log     string   `json:"log"`
 }
 
 // Workload is a namespace attached to a port.
@@ -98,7 +99,14 @@ func (l *Lab) netNS(node string) string    { return l.Name + "-" + node }
 func (l *Lab) runDir(node string) string   { return filepath.Join(runRoot, l.netNS(node)) }
 func (l *Lab) pinDir(node string) string   { return filepath.Join(pinRoot, l.netNS(node)) }
 func (l *Lab) stateDir(node string) string { return filepath.Join(l.Dir(), node) }
-func (l *Lab) logFile(node string) string  { return filepath.Join(l.Dir(), node+".log") }
+
+// logFile is where a program of a node logs: NODE.log is its server's or agent's.
+func (l *Lab) logFile(node, program string) string {
+	if program == "" || program == "server" || program == "agent" {
+		return filepath.Join(l.Dir(), node+".log")
+	}
+	return filepath.Join(l.Dir(), node+"-"+program+".log")
+}
 
 // Dir is the lab's folder: lab.json, each node's state, and each process's log.
 func (l *Lab) Dir() string { return filepath.Join(stateRoot, l.Name) }

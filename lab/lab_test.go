@@ -168,7 +168,7 @@ func TestDownEndsWhatRunsInTheLabAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
-	if err := l.start("host-1", nil, nil, "/bin/sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"); err != nil {
+	if err := l.start("host-1", "agent", nil, nil, "/bin/sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"); err != nil {
 		t.Fatal(err)
 	}
 	stray := exec.Command("sleep", "60") // outside all namespaces, known by its environment

@@ -19,22 +19,23 @@ import (
 
 // start runs a program on a node, in a session of its own so that it outlives this process, and writes it down.
 // Descriptors in files become 3 and up.
-func (l *Lab) start(node string, files []*os.File, env []string, binary string, args ...string) error {
-	log, err := os.OpenFile(l.logFile(node), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+func (l *Lab) start(node, program string, files []*os.File, env []string, command ...string) error {
+	path := l.logFile(node, program)
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("start %s on %s: %w", args[0], node, err)
+		return fmt.Errorf("start %s on %s: %w", program, node, err)
 	}
 	defer log.Close()
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = "/", log, log, files
 	cmd.Env = append(l.environment(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := netns.Start(cmd, l.netNS(node)); err != nil {
-		return fmt.Errorf("start %s on %s: %w", args[0], node, err)
+		return fmt.Errorf("start %s on %s: %w", program, node, err)
 	}
 	go func() { _ = cmd.Wait() }() // takes it from the list of processes, if it ends while this one lives
 	l.Processes = append(l.Processes, Process{
-		Node: node, PID: cmd.Process.Pid, Start: startTime(cmd.Process.Pid), Args: cmd.Args, Log: l.logFile(node),
+		Node: node, Program: program, PID: cmd.Process.Pid, Start: startTime(cmd.Process.Pid), Args: command, Log: path,
 	})
 	return l.save()
 }

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -11,13 +12,13 @@ import (
 	"syscall"
 )
 
-// Restart ends the process of a node, as an upgrade does, and starts it again as it was. It does not wait until the new
-// one is ready.
-func (l *Lab) Restart(node string) error {
-	if err := l.Signal(node, syscall.SIGTERM); err != nil {
+// Restart ends a program of a node, as an upgrade does, and starts it again as it was. It does not wait until the new one is
+// ready. No program is the node's server or agent.
+func (l *Lab) Restart(node, program string) error {
+	if err := l.Signal(node, program, syscall.SIGTERM); err != nil {
 		return err
 	}
-	i := l.process(node)
+	i := l.process(node, program)
 	p := l.Processes[i]
 	found := []victim{{p.find(), p.Start}}
 	waitGone(found, endWithin)
@@ -26,7 +27,7 @@ func (l *Lab) Restart(node string) error {
 	}
 	var files []*os.File
 	var env []string
-	if p.Args[1] == "server" { // its socket went with it
+	if p.Program == "server" { // its socket went with it
 		s, err := net.Listen("tcp", l.API)
 		if err != nil {
 			return fmt.Errorf("restart %s: %w", node, err)
@@ -39,14 +40,14 @@ func (l *Lab) Restart(node string) error {
 		files, env = []*os.File{f}, []string{"LISTEN_FDS=1"}
 	}
 	l.Processes = slices.Delete(l.Processes, i, i+1)
-	return l.start(node, files, env, p.Args[0], p.Args[1:]...)
+	return l.start(node, p.Program, files, env, p.Args...)
 }
 
-// Signal sends a signal to the process of a node.
-func (l *Lab) Signal(node string, sig syscall.Signal) error {
-	i := l.process(node)
+// Signal sends a signal to a program of a node.
+func (l *Lab) Signal(node, program string, sig syscall.Signal) error {
+	i := l.process(node, program)
 	if i < 0 {
-		return fmt.Errorf("%w: no process runs on %s", ErrTarget, node)
+		return fmt.Errorf("%w: no %s runs on %s", ErrTarget, cmp.Or(program, "server or agent"), node)
 	}
 	process := l.Processes[i].find()
 	defer func() { _ = process.Release() }()
@@ -59,8 +60,10 @@ func (l *Lab) Signal(node string, sig syscall.Signal) error {
 	return nil
 }
 
-func (l *Lab) process(node string) int {
-	return slices.IndexFunc(l.Processes, func(p Process) bool { return p.Node == node })
+func (l *Lab) process(node, program string) int {
+	return slices.IndexFunc(l.Processes, func(p Process) bool {
+		return p.Node == node && (p.Program == program || program == "" && (p.Program == "server" || p.Program == "agent"))
+	})
 }
 
 // find holds on to the process of this number, which may be another one already: ask Alive after it.

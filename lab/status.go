@@ -93,16 +93,14 @@ func (l *Lab) Status(ctx context.Context) *Status {
 func (l *Lab) nodeStatus(ctx context.Context, n *planNode) (NodeStatus, *v1.AgentStatus) {
 	s := NodeStatus{Name: n.Name, Role: n.Role, Address: n.loopback.String(), NetNS: l.netNS(n.Name), State: "Idle"}
 	hasProcess := (n.Role.HasAgent() || n.Role == RoleServer) && !l.UnderlayOnly
-	for _, p := range l.Processes {
-		if p.Node == n.Name && p.Alive() {
-			s.PID = p.PID
-		}
+	if i := l.process(n.Name, ""); i >= 0 && l.Processes[i].Alive() {
+		s.PID = l.Processes[i].PID
 	}
 	switch {
 	case !netns.Exists(s.NetNS):
 		s.State, s.Detail = "Gone", "its namespace does not exist"
 	case hasProcess && s.PID == 0:
-		s.State, s.Detail = "Dead", "its process has ended; see "+l.logFile(n.Name)
+		s.State, s.Detail = "Dead", "its process has ended; see "+l.logFile(n.Name, "")
 	case hasProcess && n.Role.HasAgent():
 		return l.agentStatus(ctx, s)
 	case hasProcess:

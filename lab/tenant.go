@@ -82,7 +82,7 @@ func (u *bringUp) applyResources(ctx context.Context, _ *plan) error {
 		return err
 	}
 	if _, err := c.Apply(ctx, u.Topology.Objects, client.ApplyOptions{}); err != nil {
-		return &nodeError{u.lab.serverNode(), fmt.Errorf("apply %s: %w", u.Topology.Resources, err)}
+		return &nodeError{u.lab.serverNode(), "server", fmt.Errorf("apply %s: %w", u.Topology.Resources, err)}
 	}
 	count := make(map[v1.Kind]int)
 	for _, o := range u.Topology.Objects {
@@ -108,7 +108,7 @@ func (u *bringUp) attachWorkloads(ctx context.Context, _ *plan) error {
 		}
 		wg.Go(func() {
 			if err := u.lab.attach(ctx, w); err != nil {
-				errs[i] = &nodeError{w.Node, err}
+				errs[i] = &nodeError{w.Node, "agent", err}
 			}
 		})
 	}

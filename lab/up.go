@@ -92,7 +92,7 @@ func Up(ctx context.Context, cfg UpConfig) (*Lab, error) {
 		failed := &FailedUp{Lab: cfg.Name, Err: err}
 		var on *nodeError
 		if errors.As(err, &on) {
-			failed.Log = tail(u.lab.logFile(on.node))
+			failed.Log = tail(u.lab.logFile(on.node, on.program))
 		}
 		return u.lab, failed
 	}
@@ -101,8 +101,8 @@ func Up(ctx context.Context, cfg UpConfig) (*Lab, error) {
 
 // nodeError is an error whose cause the log of a node's process tells.
 type nodeError struct {
-	node string
-	err  error
+	node, program string
+	err           error
 }
 
 func (e *nodeError) Error() string { return e.node + ": " + e.err.Error() }
@@ -238,7 +238,7 @@ func (u *bringUp) startServer(ctx context.Context, p *plan) error {
 		return fmt.Errorf("start server: %w", err)
 	}
 	// LISTEN_PID cannot be known before the process is; the server takes the socket without it.
-	err := u.lab.start(n.Name, []*os.File{u.api}, []string{"LISTEN_FDS=1"}, u.Binary, "server",
+	err := u.lab.start(n.Name, "server", []*os.File{u.api}, []string{"LISTEN_FDS=1"}, u.Binary, "server",
 		"--state-dir", state, "--listen", u.lab.API,
 		"--southbound-listen", netip.AddrPortFrom(n.loopback, southboundPort).String())
 	if err != nil {
@@ -261,7 +261,7 @@ func (u *bringUp) startServer(ctx context.Context, p *plan) error {
 		return "", nil
 	})
 	if err != nil {
-		return &nodeError{n.Name, err}
+		return &nodeError{n.Name, "server", err}
 	}
 	u.done("server answers at https://%s", u.lab.API)
 	return nil
@@ -278,7 +278,7 @@ func (u *bringUp) startAgents(ctx context.Context, p *plan) error {
 		if err := makeDir(u.lab.runDir(n.Name)); err != nil {
 			return fmt.Errorf("start agents: %w", err)
 		}
-		err := u.lab.start(n.Name, nil, nil, u.Binary, "agent", "--node", n.Name, "--roles", string(n.Role),
+		err := u.lab.start(n.Name, "agent", nil, nil, u.Binary, "agent", "--node", n.Name, "--roles", string(n.Role),
 			"--server", netip.AddrPortFrom(server.loopback, southboundPort).String(),
 			"--ca", filepath.Join(u.lab.stateDir(server.Name), "ca.pem"),
 			"--token-file", filepath.Join(u.lab.stateDir(server.Name), "node.token"),
@@ -311,7 +311,7 @@ func (u *bringUp) startAgents(ctx context.Context, p *plan) error {
 		return "", nil
 	})
 	if err != nil {
-		return &nodeError{waitingFor, err}
+		return &nodeError{waitingFor, "agent", err}
 	}
 	return nil
 }
@@ -320,7 +320,7 @@ func (u *bringUp) startAgents(ctx context.Context, p *plan) error {
 func (l *Lab) died(node string) error {
 	for _, p := range l.Processes {
 		if p.Node == node && !p.Alive() {
-			return fmt.Errorf("%s of %s has ended", p.Args[1], node)
+			return fmt.Errorf("%s of %s has ended", p.Program, node)
 		}
 	}
 	return nil

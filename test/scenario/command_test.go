@@ -334,7 +334,7 @@ func restart(s *story, _ *testscript.TestScript, args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("%w: restart NODE", errUsage)
 	}
-	return s.l.Restart(args[0])
+	return s.l.Restart(args[0], "")
 }
 
 func synced(s *story, _ *testscript.TestScript, args []string) error {

@@ -230,7 +230,7 @@ func restartUnderTraffic(t *testing.T, l *lab.Lab, m *machine) {
 		t.Fatal(err)
 	}
 	end := m.begin("ping -q -c 25 -i 0.2 -W 3 10.0.1.4")
-	if err := l.Restart("host-1"); err != nil {
+	if err := l.Restart("host-1", ""); err != nil {
 		t.Fatal(err)
 	}
 	awaitReady(t, l)
@@ -248,7 +248,7 @@ func restartUnderTraffic(t *testing.T, l *lab.Lab, m *machine) {
 func killAgent(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	i := slices.IndexFunc(l.Processes, func(p lab.Process) bool { return p.Node == "host-1" })
-	if err := l.Signal("host-1", syscall.SIGKILL); err != nil {
+	if err := l.Signal("host-1", "", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	awaitUnlocked(t, l)
