@@ -53,6 +53,7 @@ type Agent struct {
 	cfg     Config
 	client  *southbound.Client
 	path    *kernel.Datapath
+	upgrade switcher // the same
 	ports   *port.Ports
 	overlay *overlay.Overlay
 	routing *routing.Routing
@@ -107,7 +108,7 @@ func newAgent(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg, path: path, calls: make(chan func()), ended: make(chan struct{}),
+		cfg: cfg, path: path, upgrade: path, calls: make(chan func()), ended: make(chan struct{}),
 		rows: make(map[southbound.Key]southbound.Row), changed: make(chan struct{}),
 	}
 	a.ports, err = port.New(port.Config{
@@ -211,7 +212,7 @@ func (a *Agent) rescan() {
 
 // linkChanged looks at once at the ports whose devices came, went or changed, and makes a device of the packet path anew.
 func (a *Agent) linkChanged(e device.Event) {
-	if e.Gone && kernel.OwnDevice(e.Name) {
+	if e.Gone && device.Own(e.Name) {
 		if err := a.path.Repair(); err != nil {
 			a.cfg.Log.Error("make the tunnel device anew", "device", e.Name, "err", err)
 		}
@@ -307,10 +308,12 @@ func (a *Agent) apply() []southbound.Failure {
 		a.overlay.SetDevice(l.VNI, l.Addr, overlay.Device{IfIndex: l.IfIndex, Kind: l.Kind}, l.Present)
 		a.routing.SetDevice(l.VNI, l.Addr, l.IfIndex, l.Kind, l.Present)
 	}
-	if err := errors.Join(a.overlay.Apply(), a.routing.Apply()); err != nil {
+	err := errors.Join(a.overlay.Apply(), a.routing.Apply())
+	if err != nil {
 		a.cfg.Log.Error("write locations and routes", "err", err)
 		failures = append(failures, overlayFailures(err)...)
 	}
+	failures = append(failures, a.switchOver(errors.Join(a.ports.Filled(), err))...)
 	a.mu.Lock()
 	a.failures = failures
 	close(a.changed)

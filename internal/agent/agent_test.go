@@ -3,15 +3,18 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/node/overlay"
 	"weft/internal/node/port"
 	"weft/internal/node/routing"
@@ -24,11 +27,11 @@ type fakeDevices struct {
 	taken int
 }
 
-func (d *fakeDevices) Links(string) ([]kernel.Link, error)        { return nil, nil }
+func (d *fakeDevices) Links(string) ([]device.Link, error)        { return nil, nil }
 func (d *fakeDevices) AttachedPorts() ([]string, error)           { return nil, nil }
 func (d *fakeDevices) DetachPort(string) error                    { d.taken++; return nil }
 func (d *fakeDevices) DeleteLink(string) error                    { d.taken++; return nil }
-func (d *fakeDevices) FindLink(string) (kernel.Link, bool, error) { return kernel.Link{}, false, nil }
+func (d *fakeDevices) FindLink(string) (device.Link, bool, error) { return device.Link{}, false, nil }
 
 // fakeTable is a kernel table that counts writes.
 type fakeTable[K, V comparable] struct {
@@ -102,5 +105,29 @@ func TestServedPortsAreRecalledIfTheyAreStillThere(t *testing.T) {
 				t.Errorf("recalled %v", got)
 			}
 		})
+	}
+}
+
+// fakePath counts how often it is asked to take over.
+type fakePath struct {
+	waiting  bool
+	switched int
+}
+
+func (p *fakePath) Waiting() bool { return p.waiting }
+func (p *fakePath) Switch() error { p.switched++; p.waiting = false; return nil }
+
+// A build that cannot bring an entry into its tables does not take over.
+func TestProgramsTakeOverOnlyWhenEveryTableIsFilled(t *testing.T) {
+	path := &fakePath{waiting: true}
+	a := &Agent{cfg: Config{Log: slog.New(slog.DiscardHandler)}, upgrade: path}
+	if failures := a.switchOver(errors.New("map ovl_locations is full")); len(failures) != 1 || path.switched != 0 ||
+		!strings.Contains(failures[0].Message, "is full") {
+		t.Errorf("switched %d times, failures %v", path.switched, failures)
+	}
+	for range 2 {
+		if failures := a.switchOver(nil); len(failures) != 0 || path.switched != 1 {
+			t.Errorf("switched %d times, failures %v", path.switched, failures)
+		}
 	}
 }

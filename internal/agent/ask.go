@@ -291,19 +291,19 @@ func (a *Agent) dumpAccount(context.Context) ([]string, error) {
 // devices is the kernel as the port function sees it.
 type devices struct{ *kernel.Datapath }
 
-func (devices) FindLink(name string) (kernel.Link, bool, error) { return kernel.FindLink(name) }
-func (devices) Links(prefix string) ([]kernel.Link, error)      { return kernel.Links(prefix) }
-func (devices) CreateVeth(v kernel.Veth) (int, error)           { return kernel.CreateVeth(v) }
-func (devices) DeleteLink(name string) error                    { return kernel.DeleteLink(name) }
-func (devices) SetDown(name string) error                       { return kernel.SetDown(name) }
+func (devices) FindLink(name string) (device.Link, bool, error) { return device.FindLink(name) }
+func (devices) Links(prefix string) ([]device.Link, error)      { return device.Links(prefix) }
+func (devices) CreateVeth(v device.Veth) (int, error)           { return device.CreateVeth(v) }
+func (devices) DeleteLink(name string) error                    { return device.DeleteLink(name) }
+func (devices) SetDown(name string) error                       { return device.SetDown(name) }
 
-func (devices) CreateTap(t kernel.Tap) (int, error)  { return kernel.CreateTap(t) }
+func (devices) CreateTap(t device.Tap) (int, error)  { return device.CreateTap(t) }
 func (devices) CheckDevice(c device.Candidate) error { return device.Check(c) }
 
 func (devices) ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error {
-	return kernel.ConfigurePeer(netNS, name, addresses, gateways, mtu)
+	return device.ConfigurePeer(netNS, name, addresses, gateways, mtu)
 }
 
-func (devices) InspectDevice(name string) (kernel.Before, error) { return kernel.InspectDevice(name) }
+func (devices) InspectDevice(name string) (device.Before, error) { return device.Inspect(name) }
 
-func (devices) ReturnDevice(name string, b kernel.Before) error { return kernel.ReturnDevice(name, b) }
+func (devices) ReturnDevice(name string, b device.Before) error { return device.Return(name, b) }

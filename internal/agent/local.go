@@ -16,7 +16,6 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
-	"weft/internal/node/kernel"
 	"weft/internal/node/kernel/device"
 	"weft/internal/node/port"
 	"weft/internal/southbound"
@@ -101,7 +100,7 @@ func toAPIError(err error) *v1.Error {
 	case errors.As(err, &e):
 	case errors.As(err, &refusal):
 		e = &v1.Error{Status: http.StatusConflict, Code: v1.CodeConflict, Field: "device", Message: err.Error(), Fix: refusal.Fix}
-	case errors.Is(err, kernel.ErrNoDevice):
+	case errors.Is(err, device.ErrNoDevice):
 		e = &v1.Error{
 			Status: http.StatusNotFound, Code: v1.CodeNotFound, Field: "device", Message: err.Error(),
 			Fix: "'ip link' lists the node's devices; a tap is made by --tap, a pair of devices by --veth",

@@ -14,6 +14,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 // attachment is a place where a program runs.
@@ -48,12 +50,12 @@ func (d *Datapath) AttachPort(ifindex int, name string) error {
 			return err
 		}
 	}
-	return setLinkUp(ifindex)
+	return device.SetUp(ifindex)
 }
 
 // DetachPort brings a port's device down, where it still exists, and takes the programs from it. Absent is fine.
 func (d *Datapath) DetachPort(name string) error {
-	if err := SetDown(name); err != nil {
+	if err := device.SetDown(name); err != nil {
 		return err
 	}
 	for _, program := range []string{bpfProgFromPort, bpfProgToPort} {
@@ -100,13 +102,13 @@ func (d *Datapath) AttachedPorts() ([]string, error) {
 	return ports, nil
 }
 
-func (d *Datapath) wholePort(device string) (bool, error) {
+func (d *Datapath) wholePort(name string) (bool, error) {
 	for _, program := range []string{bpfProgFromPort, bpfProgToPort} {
-		if on, err := d.runs(attachment{device, program}); err != nil || !on {
+		if on, err := d.runs(attachment{name, program}); err != nil || !on {
 			return false, err
 		}
 	}
-	l, found, err := FindLink(device)
+	l, found, err := device.FindLink(name)
 	return found && l.Up, err
 }
 
@@ -164,10 +166,10 @@ func (d *Datapath) attach(a attachment, ifindex int) error {
 }
 
 func (d *Datapath) create(a attachment, ifindex int) error {
-	writes.Add(1)
+	device.Wrote()
 	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: d.programs[a.program], Attach: a.side()})
 	if errors.Is(err, unix.ENODEV) {
-		err = ErrNoDevice
+		err = device.ErrNoDevice
 	}
 	if err != nil {
 		return fmt.Errorf("attach %s to %s (%d): %w", a.program, a.device, ifindex, err)
@@ -206,13 +208,17 @@ func (d *Datapath) openLink(a attachment) (link.Link, place, error) {
 	return l, at, nil
 }
 
-// update replaces the program of a link unless it is the present one.
+// update replaces the program of a link unless it is the present one. While the maps are being filled, what runs stays.
 func (d *Datapath) update(l link.Link, a attachment, at place) error {
+	if d.waiting {
+		return nil
+	}
 	current, err := d.current(a, at)
 	if err != nil || current {
 		return err
 	}
-	writes.Add(1)
+	d.step("link " + a.String())
+	device.Wrote()
 	if err := l.Update(d.programs[a.program]); err != nil {
 		return fmt.Errorf("replace %s at %s: %w", a.program, a.device, err)
 	}
@@ -228,15 +234,15 @@ func (d *Datapath) current(a attachment, at place) (bool, error) {
 	return id == at.program, nil
 }
 
-// runs reports whether the present program runs at the place.
+// runs reports whether the present program runs at the place, or the one before while that is to stay.
 func (d *Datapath) runs(a attachment) (bool, error) {
 	l, at, err := d.openLink(a)
 	if err != nil || l == nil {
 		return false, err
 	}
 	defer l.Close()
-	if at.ifindex == 0 {
-		return false, nil
+	if at.ifindex == 0 || d.waiting {
+		return at.ifindex != 0, nil
 	}
 	return d.current(a, at)
 }

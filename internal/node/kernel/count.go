@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+
+	"weft/internal/node/kernel/device"
 )
 
 // DropCount is how much of a tenant's traffic was dropped for a reason, as on a real wire.
@@ -175,8 +177,8 @@ func (d *Datapath) Devices() ([]DeviceCount, error) {
 	}
 	var counts []DeviceCount
 	for _, name := range append(names, uplinkName, serviceName) {
-		l, err := linkByName(name)
-		if errors.Is(err, ErrNoDevice) {
+		l, err := device.ByName(name)
+		if errors.Is(err, device.ErrNoDevice) {
 			continue
 		}
 		if err != nil {

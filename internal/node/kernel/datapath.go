@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+
+	"weft/internal/node/kernel/device"
 )
 
 // Errors that callers can tell apart.
@@ -22,10 +24,6 @@ var (
 	ErrMapIncompatible = ebpf.ErrMapIncompatible
 	// ErrKernelTooOld says that the running kernel lacks what the packet path is built on.
 	ErrKernelTooOld = errors.New("kernel too old")
-	// ErrNoDevice says that a network device does not exist.
-	ErrNoDevice = errors.New("no such device")
-	// ErrWrongDevice says that a device of the name exists, but is not weft's to change.
-	ErrWrongDevice = errors.New("device is of another kind")
 )
 
 // Config is what a node's packet path needs to know.
@@ -35,19 +33,24 @@ type Config struct {
 	RouterMAC   [6]byte    // of the virtual router, the same on every node
 	UnderlayMTU int        // of the links between nodes
 	Log         *slog.Logger
+
+	edit func(*ebpf.CollectionSpec) // tests: another build's programs and maps
+	step func(name string)          // tests: called before each step of an upgrade, where the agent may die
 }
 
 // Datapath is a node's packet path. Methods may be called from several goroutines, except Repair and Close.
 //
 // What it makes stays in the kernel when the process ends:
 //
-//	PinDir/v2/<map>                 maps of this layout
-//	PinDir/v2/prog_<program>        programs, one of each for all ports
+//	PinDir/v<N>/<map>               maps of layout N
+//	PinDir/v<N>/prog_<program>      programs, one of each for all ports
 //	PinDir/links/<device>-<program> where programs are attached
 //	weft-vx                         the VXLAN device, in the namespace of the process
 //	weft-svc                        the tap between packet path and agent, beside it
 type Datapath struct {
 	cfg       Config
+	version   uint32 // of the layout, ABI_VERSION
+	waiting   bool   // links run programs on other maps until Switch
 	maps      map[string]*ebpf.Map
 	programs  map[string]*ebpf.Program
 	ports     PortTable
@@ -66,7 +69,7 @@ func Open(cfg Config) (*Datapath, error) {
 	if err := requireKernel(); err != nil {
 		return nil, err
 	}
-	d := &Datapath{cfg: cfg, programs: map[string]*ebpf.Program{}, base: writes.Load()}
+	d := &Datapath{cfg: cfg, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, base: device.Writes()}
 	if err := d.open(); err != nil {
 		d.Close()
 		return nil, err
@@ -82,8 +85,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("tunnel address %v: must be an address of this node", c.Tunnel)
 	case c.RouterMAC == [6]byte{}:
 		return errors.New("router MAC is empty")
-	case c.UnderlayMTU < minMTU+Overhead(c.Tunnel) || c.UnderlayMTU > maxMTU:
-		return fmt.Errorf("underlay MTU %d: must be between %d and %d", c.UnderlayMTU, minMTU+Overhead(c.Tunnel), maxMTU)
+	case c.UnderlayMTU < minMTU+Overhead(c.Tunnel) || c.UnderlayMTU > device.MaxMTU:
+		return fmt.Errorf("underlay MTU %d: must be between %d and %d", c.UnderlayMTU, minMTU+Overhead(c.Tunnel), device.MaxMTU)
 	}
 	c.Tunnel = c.Tunnel.Unmap()
 	if c.Log == nil {
@@ -96,16 +99,19 @@ func (d *Datapath) open() error {
 	if err := ensureBPFFS(); err != nil {
 		return err
 	}
+	spec, err := d.spec()
+	if err != nil {
+		return err
+	}
+	if d.version, err = versionOf(spec); err != nil {
+		return err
+	}
 	for _, dir := range []string{d.versionDir(), d.linkDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folder for pins: %w", err)
 		}
 	}
-	spec, err := LoadSpec()
-	if err != nil {
-		return err
-	}
-	if d.maps, err = openMaps(spec, d.versionDir()); err != nil {
+	if err := d.openMaps(spec); err != nil {
 		return err
 	}
 	d.ports = PortTable{newTable(d.maps[bpfMapPortInfo], encodePort)}
@@ -114,6 +120,15 @@ func (d *Datapath) open() error {
 	d.routes = RouteTable{newTable(d.maps[bpfMapRtRoutes], encodeRoute)}
 	d.sources = SourceTable{newTable(d.maps[bpfMapPortSources], encodeSource)}
 	return d.Repair()
+}
+
+// spec is LoadSpec of this build.
+func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
+	spec, err := LoadSpec()
+	if err == nil && d.cfg.edit != nil {
+		d.cfg.edit(spec)
+	}
+	return spec, err
 }
 
 // devices are weft's own, by index.
@@ -136,7 +151,10 @@ func (d *Datapath) Repair() error {
 	if err := d.ensurePrograms(dev); err != nil {
 		return err
 	}
-	return d.ensureLinks(dev)
+	if err := d.ensureLinks(dev); err != nil {
+		return err
+	}
+	return d.removeOthers()
 }
 
 // Ports are the local ports, by the index of their device.
@@ -156,7 +174,7 @@ func (d *Datapath) Sources() *SourceTable { return &d.sources }
 
 // Writes returns how many changes this process has made in the kernel since Open began: map entries, pins, programs
 // attached, devices, addresses, routes.
-func (d *Datapath) Writes() uint64 { return writes.Load() - d.base }
+func (d *Datapath) Writes() uint64 { return device.Writes() - d.base }
 
 // Close lets go of the kernel objects. They stay, and go on working.
 func (d *Datapath) Close() error {
@@ -173,7 +191,7 @@ func (d *Datapath) Close() error {
 // Cleanup takes the packet path of a node out of the kernel: links, programs, maps and weft's own devices in the
 // process's namespace. Ports' own devices are left. What is not there is fine.
 func Cleanup(pinDir string) error {
-	if err := errors.Join(DeleteLink(uplinkName), DeleteLink(serviceName)); err != nil {
+	if err := errors.Join(device.DeleteLink(uplinkName), device.DeleteLink(serviceName)); err != nil {
 		return err
 	}
 	// A link whose last pin goes is detached. Links first: no program outlives its maps' names.
@@ -190,7 +208,9 @@ func Cleanup(pinDir string) error {
 }
 
 func (d *Datapath) versionDir() string {
-	return filepath.Join(d.cfg.PinDir, fmt.Sprintf("v%d", abiVersion))
+	return filepath.Join(d.cfg.PinDir, fmt.Sprintf("v%d", d.version))
 }
+
+func (d *Datapath) mapPin(name string) string { return filepath.Join(d.versionDir(), name) }
 
 func (d *Datapath) linkDir() string { return filepath.Join(d.cfg.PinDir, "links") }

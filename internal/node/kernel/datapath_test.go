@@ -14,6 +14,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+
+	"weft/internal/node/kernel/device"
 )
 
 var testPort = Port{
@@ -92,7 +94,7 @@ func TestChangedConfigurationReplacesPrograms(t *testing.T) {
 
 func TestIncompatibleMapIsRefusedAndKept(t *testing.T) {
 	n, _ := attached(t)
-	pin := filepath.Join(n.pins, "v2", bpfMapOvlSenders)
+	pin := n.dp.mapPin(bpfMapOvlSenders)
 	if err := os.Remove(pin); err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +117,10 @@ func TestIncompatibleMapIsRefusedAndKept(t *testing.T) {
 	}
 }
 
-func TestLostMapIsMadeAgainAndProgramsMoveToIt(t *testing.T) {
+// A map whose pin went while no agent ran is made again; what runs stays with the one before until the new one is filled.
+func TestLostMapIsFilledBeforeProgramsMoveToIt(t *testing.T) {
 	n, _ := attached(t)
-	if err := os.Remove(filepath.Join(n.pins, "v2", bpfMapOvlLocations)); err != nil {
+	if err := os.Remove(n.dp.mapPin(bpfMapOvlLocations)); err != nil {
 		t.Fatal(err)
 	}
 	n.reopen(t, "198.19.0.1")
@@ -125,8 +128,16 @@ func TestLostMapIsMadeAgainAndProgramsMoveToIt(t *testing.T) {
 	if err != nil || len(all) != 0 {
 		t.Errorf("locations %v, %v: the agent must see that they are gone", all, err)
 	}
-	if n.dp.Writes() == 0 || len(n.ports(t)) != 1 {
+	if !n.dp.Waiting() || len(n.ports(t)) != 1 {
+		t.Error("programs do not wait for the map to be filled")
+	}
+	n.do(t, n.dp.Switch)
+	if n.dp.Waiting() || len(n.ports(t)) != 1 {
 		t.Error("programs do not run on the new map")
+	}
+	n.reopen(t, "198.19.0.1")
+	if n.dp.Waiting() || n.dp.Writes() != 0 {
+		t.Errorf("after it a start waits (%v) or writes (%d)", n.dp.Waiting(), n.dp.Writes())
 	}
 }
 
@@ -151,7 +162,7 @@ func TestDeletedLinkShowsAndIsMended(t *testing.T) {
 
 func TestPortThatIsDownShowsAndIsMended(t *testing.T) {
 	n, workload := attached(t)
-	n.do(t, func() error { return SetDown("wp00000001") })
+	n.do(t, func() error { return device.SetDown("wp00000001") })
 	if got := n.ports(t); len(got) != 0 {
 		t.Errorf("a port that is down counts as attached: %v", got)
 	}
@@ -177,7 +188,7 @@ func TestPinsOfALostNamespaceAreTakenOver(t *testing.T) {
 				return fmt.Errorf("from_uplink runs: %v, %w", on, err)
 			}
 			if ns == old {
-				return DeleteLink(uplinkName)
+				return device.DeleteLink(uplinkName)
 			}
 			return Cleanup(pins)
 		})
@@ -186,7 +197,7 @@ func TestPinsOfALostNamespaceAreTakenOver(t *testing.T) {
 
 func TestDeletedUplinkIsMended(t *testing.T) {
 	n, _ := attached(t)
-	n.do(t, func() error { return DeleteLink(uplinkName) })
+	n.do(t, func() error { return device.DeleteLink(uplinkName) })
 	n.do(t, n.dp.Repair)
 	n.do(t, func() error {
 		vx, err := findUplink()
@@ -203,7 +214,7 @@ func TestDeletedUplinkIsMended(t *testing.T) {
 	}
 	n.do(t, n.dp.Repair)
 	n.do(t, func() error {
-		l, _, err := FindLink(uplinkName)
+		l, _, err := device.FindLink(uplinkName)
 		if err == nil && (l.MTU != 1450 || !l.Up) {
 			return fmt.Errorf("after repair: %+v", l)
 		}
@@ -223,7 +234,7 @@ func TestDetachIsRepeatable(t *testing.T) {
 		}
 	}
 	n.do(t, func() error {
-		l, _, err := FindLink("wp00000001")
+		l, _, err := device.FindLink("wp00000001")
 		if err == nil && l.Up {
 			return fmt.Errorf("a port without programs is up: %+v", l)
 		}
@@ -237,7 +248,7 @@ func TestPortWithoutAProgramStaysDown(t *testing.T) {
 		t.Run(program, func(t *testing.T) {
 			n, _ := attached(t)
 			n.do(t, func() error {
-				l, _, err := FindLink("wp00000001")
+				l, _, err := device.FindLink("wp00000001")
 				if err := errors.Join(err, n.dp.DetachPort("wp00000001")); err != nil {
 					return err
 				}
@@ -248,7 +259,7 @@ func TestPortWithoutAProgramStaysDown(t *testing.T) {
 				if n.dp.AttachPort(l.Index, "wp00000001") == nil {
 					return errors.New("it was attached where it cannot be pinned")
 				}
-				if l, _, err = FindLink("wp00000001"); err == nil && l.Up {
+				if l, _, err = device.FindLink("wp00000001"); err == nil && l.Up {
 					return errors.New("the port came up without it")
 				}
 				return err
@@ -259,7 +270,7 @@ func TestPortWithoutAProgramStaysDown(t *testing.T) {
 
 func TestPinsOfDeletedDeviceAreForgotten(t *testing.T) {
 	n, _ := attached(t)
-	n.do(t, func() error { return DeleteLink("wp00000001") })
+	n.do(t, func() error { return device.DeleteLink("wp00000001") })
 	n.reopen(t, "198.19.0.1")
 	entries, err := os.ReadDir(filepath.Join(n.pins, "links"))
 	if err != nil || len(entries) != 2 {
@@ -274,7 +285,7 @@ func TestCleanupLeavesNothing(t *testing.T) {
 		t.Errorf("pins are left: %v", err)
 	}
 	n.do(t, func() error {
-		_, found, err := FindLink(uplinkName)
+		_, found, err := device.FindLink(uplinkName)
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 // dual is tenant 7's VPC with both IP versions on two nodes, whose wire speaks one of them:
@@ -80,7 +82,7 @@ func router6(subnet uint32) netip.Addr {
 func (w *dual) wire(t *testing.T, tunnels [2]string) {
 	t.Helper()
 	w.nodes[0].do(t, func() error {
-		peer, err := openNetNS(w.nodes[1].path)
+		peer, err := device.OpenNetNS(w.nodes[1].path)
 		if err != nil {
 			return err
 		}
@@ -119,11 +121,11 @@ func (w *dual) port(t *testing.T, at int, subnet uint32, host byte, world ...str
 	n := w.nodes[at]
 	name := fmt.Sprintf("wp%d-%d", subnet, host)
 	n.do(t, func() (err error) {
-		p.index, err = CreateVeth(Veth{HostName: name, NetNS: p.path, PeerName: "eth0", MAC: p.MAC, MTU: dualMTU, Alias: "weft red/" + name})
+		p.index, err = device.CreateVeth(device.Veth{HostName: name, NetNS: p.path, PeerName: "eth0", MAC: p.MAC, MTU: dualMTU, Alias: "weft red/" + name})
 		if err != nil {
 			return err
 		}
-		return errors.Join(n.dp.AttachPort(p.index, name), ConfigurePeer(p.path, "eth0",
+		return errors.Join(n.dp.AttachPort(p.index, name), device.ConfigurePeer(p.path, "eth0",
 			[]netip.Prefix{netip.PrefixFrom(p.Addr4, 24), netip.PrefixFrom(p.Addr6, 64)},
 			[]netip.Addr{p.Router4, netip.MustParseAddr("fe80::1")}, dualMTU))
 	})

@@ -5,12 +5,10 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 const (
@@ -19,9 +17,6 @@ const (
 	// The oldest kernel with tcx links that can be replaced atomically.
 	minKernelMajor, minKernelMinor = 6, 6
 )
-
-// writes counts the changes this process has made in the kernel.
-var writes atomic.Uint64
 
 func requireKernel() error {
 	var name unix.Utsname
@@ -52,7 +47,7 @@ func ensureBPFFS() error {
 	if uint32(stat.Type) == unix.BPF_FS_MAGIC {
 		return nil
 	}
-	writes.Add(1)
+	device.Wrote()
 	if err := unix.Mount("bpf", bpffsRoot, "bpf", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("mount the BPF file system at %s: %w", bpffsRoot, err)
 	}
@@ -62,25 +57,5 @@ func ensureBPFFS() error {
 // ensureMultipathHash lets the underlay's routes spread flows by ports, so that the tunnel's source port, which comes
 // from the inner flow, chooses the path.
 func ensureMultipathHash() error {
-	return errors.Join(ensureSysctl("net/ipv4/fib_multipath_hash_policy", "1"), ensureSysctl("net/ipv6/fib_multipath_hash_policy", "1"))
-}
-
-// ensureSysctl writes a setting of the caller's namespace where it differs. One that this kernel lacks is fine.
-func ensureSysctl(name, value string) error {
-	path := "/proc/sys/" + name
-	now, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read setting: %w", err)
-	}
-	if strings.TrimSpace(string(now)) == value {
-		return nil
-	}
-	writes.Add(1)
-	if err := os.WriteFile(path, []byte(value), 0); err != nil {
-		return fmt.Errorf("write setting: %w", err)
-	}
-	return nil
+	return errors.Join(device.EnsureSysctl("net/ipv4/fib_multipath_hash_policy", "1"), device.EnsureSysctl("net/ipv6/fib_multipath_hash_policy", "1"))
 }

@@ -100,17 +100,6 @@ func enum(t *testing.T, header, prefix string) map[string]enumerator {
 	return found
 }
 
-func TestVersionIsThatOfTheHeader(t *testing.T) {
-	spec, err := LoadSpec()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var version uint32
-	if err := spec.Variables["abi_version"].Get(&version); err != nil || version != abiVersion {
-		t.Errorf("C has %d, Go %d (%v)", version, abiVersion, err)
-	}
-}
-
 func TestLayouts(t *testing.T) {
 	for name, l := range map[string]struct{ got, want uintptr }{
 		"port_key":       {unsafe.Sizeof(bpfPortKey{}), 4},

@@ -13,14 +13,16 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 // tellErrors lets a port of node a know the router's address of its subnet.
-func (w *twoNodes) tellErrors(t *testing.T, device string) {
+func (w *twoNodes) tellErrors(t *testing.T, name string) {
 	t.Helper()
 	var index int
 	w.a.do(t, func() error {
-		l, _, err := FindLink(device)
+		l, _, err := device.FindLink(name)
 		index = l.Index
 		return err
 	})

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/cilium/ebpf"
-)
 
-// abiVersion is ABI_VERSION of bpf/abi/version.h.
-const abiVersion = 2
+	"weft/internal/node/kernel/device"
+)
 
 // mapSizes is how many entries each map can hold. Hashes take memory only as they fill, but for 16 bytes of index for
 // each entry that they could hold.
@@ -47,32 +45,51 @@ func pinnedMaps() []string {
 	}
 }
 
-// openMaps finds the pinned maps or makes them. One of another layout is an error: it is never deleted here.
-func openMaps(spec *ebpf.CollectionSpec, dir string) (map[string]*ebpf.Map, error) {
-	maps := map[string]*ebpf.Map{}
-	for _, name := range pinnedMaps() {
-		m, err := openMap(spec.Maps[name], filepath.Join(dir, name))
-		if err != nil {
-			for _, m := range maps {
-				m.Close()
-			}
-			return nil, fmt.Errorf("map %s: %w", name, err)
-		}
-		maps[name] = m
+// versionOf returns ABI_VERSION of bpf/abi/version.h as the objects were compiled with it.
+func versionOf(spec *ebpf.CollectionSpec) (uint32, error) {
+	var version uint32
+	if err := spec.Variables["abi_version"].Get(&version); err != nil {
+		return 0, fmt.Errorf("read the version of the embedded programs: %w", err)
 	}
-	if err := ensureVersion(maps[bpfMapAbiInfo]); err != nil {
-		for _, m := range maps {
-			m.Close()
-		}
-		return nil, err
-	}
-	return maps, nil
+	return version, nil
 }
 
-func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
+// openMaps finds the pinned maps or makes them. One of another layout is an error: it is never deleted here.
+func (d *Datapath) openMaps(spec *ebpf.CollectionSpec) error {
+	running, err := d.running()
+	if err != nil {
+		return err
+	}
+	for _, name := range pinnedMaps() {
+		m, err := d.openMap(spec.Maps[name], d.mapPin(name), running)
+		if err != nil {
+			return fmt.Errorf("map %s: %w", name, err)
+		}
+		d.maps[name] = m
+	}
+	if err := d.ensureVersion(); err != nil {
+		return err
+	}
+	d.waiting, err = d.runElsewhere(running)
+	return err
+}
+
+func (d *Datapath) openMap(spec *ebpf.MapSpec, path string, running []ebpf.ProgramID) (*ebpf.Map, error) {
+	d.step("map " + spec.Name)
 	m, err := ebpf.LoadPinnedMap(path, nil)
 	if errors.Is(err, fs.ErrNotExist) {
-		return createMap(spec, path)
+		if m, err = carry(spec, running); m == nil && err == nil {
+			m, err = createMap(spec)
+		}
+		if err != nil {
+			return nil, err
+		}
+		device.Wrote()
+		if err := m.Pin(path); err != nil {
+			m.Close()
+			return nil, fmt.Errorf("pin: %w", err)
+		}
+		return m, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open pin: %w", err)
@@ -84,35 +101,31 @@ func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
 	return m, nil
 }
 
-func createMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
+func createMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	m, err := ebpf.NewMap(spec)
 	if err != nil {
 		return nil, fmt.Errorf("create: %w", err)
 	}
-	writes.Add(1)
-	if err := m.Pin(path); err != nil {
-		m.Close()
-		return nil, fmt.Errorf("pin: %w", err)
-	}
 	return m, nil
 }
 
-func ensureVersion(m *ebpf.Map) error {
+func (d *Datapath) ensureVersion() error {
+	m := d.maps[bpfMapAbiInfo]
 	var info bpfAbiValue
 	if err := m.Lookup(uint32(0), &info); err != nil {
 		return fmt.Errorf("read the version of pinned maps: %w", err)
 	}
 	switch info.Version {
-	case abiVersion:
+	case d.version:
 		return nil
 	case 0:
-		writes.Add(1)
-		if err := m.Put(uint32(0), &bpfAbiValue{Version: abiVersion}); err != nil {
+		device.Wrote()
+		if err := m.Put(uint32(0), &bpfAbiValue{Version: d.version}); err != nil {
 			return fmt.Errorf("write the version of pinned maps: %w", err)
 		}
 		return nil
 	}
-	return fmt.Errorf("pinned maps are of version %d, this build has %d: %w", info.Version, abiVersion, ErrMapIncompatible)
+	return fmt.Errorf("pinned maps are of version %d, this build has %d: %w", info.Version, d.version, ErrMapIncompatible)
 }
 
 // unpin removes a pin; an absent one is fine.
@@ -121,6 +134,6 @@ func unpin(path string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	writes.Add(1)
+	device.Wrote()
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weft/internal/base/privtest"
+	"weft/internal/node/kernel/device"
 )
 
 // testNS is a network namespace of the test's own, and a thread that lives in it.
@@ -125,7 +126,7 @@ func (n *node) attach(t *testing.T, name string, workload *testNS, p Port, bits 
 func (n *node) plug(t *testing.T, name string, workload *testNS, p Port, bits int, gateway string) (index int) {
 	t.Helper()
 	n.do(t, func() (err error) {
-		index, err = CreateVeth(Veth{
+		index, err = device.CreateVeth(device.Veth{
 			HostName: name, NetNS: workload.path, PeerName: "eth0", MAC: p.MAC, MTU: int(p.MTU),
 			Alias: "weft red/" + name,
 		})
@@ -135,7 +136,7 @@ func (n *node) plug(t *testing.T, name string, workload *testNS, p Port, bits in
 		if err := n.dp.AttachPort(index, name); err != nil {
 			return err
 		}
-		return ConfigurePeer(workload.path, "eth0", []netip.Prefix{netip.PrefixFrom(p.Addr4, bits)},
+		return device.ConfigurePeer(workload.path, "eth0", []netip.Prefix{netip.PrefixFrom(p.Addr4, bits)},
 			[]netip.Addr{netip.MustParseAddr(gateway)}, int(p.MTU))
 	})
 	return index

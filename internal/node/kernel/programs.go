@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+
+	"weft/internal/node/kernel/device"
 )
 
 // programNames are the programs of a node.
@@ -24,7 +26,7 @@ func programNames() []string {
 // ensurePrograms loads the programs, unless the pinned ones are the same: same instructions, same configuration, on
 // the same maps.
 func (d *Datapath) ensurePrograms(dev devices) error {
-	spec, err := LoadSpec()
+	spec, err := d.spec()
 	if err != nil {
 		return err
 	}
@@ -121,14 +123,9 @@ func (d *Datapath) same(spec *ebpf.CollectionSpec, pinned, loaded *ebpf.Program)
 	if info.Tag != want.Tag {
 		return false, nil
 	}
-	ours := map[ebpf.MapID]bool{}
-	for _, m := range d.maps {
-		info, err := m.Info()
-		if err != nil {
-			return false, fmt.Errorf("look at map: %w", err)
-		}
-		id, _ := info.ID()
-		ours[id] = true
+	ours, err := d.mapIDs()
+	if err != nil {
+		return false, err
 	}
 	ids, _ := info.MapIDs()
 	for _, id := range ids {
@@ -153,8 +150,7 @@ func sameConstants(spec *ebpf.CollectionSpec, id ebpf.MapID) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look at a program's map: %w", err)
 	}
-	const section = ".rodata"
-	if !strings.HasSuffix(info.Name, section) || info.Type != ebpf.Array {
+	if !isConstants(info) || info.Type != ebpf.Array {
 		return false, nil // a map that is no longer pinned: the program works on another table
 	}
 	now, err := m.LookupBytes(uint32(0))
@@ -162,7 +158,7 @@ func sameConstants(spec *ebpf.CollectionSpec, id ebpf.MapID) (bool, error) {
 		return false, fmt.Errorf("read a program's constants: %w", err)
 	}
 	for _, v := range spec.Variables {
-		if v.SectionName != section {
+		if v.SectionName != constants {
 			continue
 		}
 		end := int(v.Offset) + len(v.Value)
@@ -176,6 +172,7 @@ func sameConstants(spec *ebpf.CollectionSpec, id ebpf.MapID) (bool, error) {
 // replacePrograms pins all programs in place of the ones before. Links still run the old ones.
 func (d *Datapath) replacePrograms(loaded map[string]*ebpf.Program) error {
 	for _, name := range programNames() {
+		d.step("pin " + name)
 		if err := d.pinProgram(name, loaded[name]); err != nil {
 			closeAll(loaded)
 			return err
@@ -193,7 +190,7 @@ func (d *Datapath) pinProgram(name string, p *ebpf.Program) error {
 	if err := unpin(next); err != nil {
 		return fmt.Errorf("remove old pin: %w", err)
 	}
-	writes.Add(1)
+	device.Wrote()
 	if err := p.Pin(next); err != nil {
 		return fmt.Errorf("pin program %s: %w", name, err)
 	}

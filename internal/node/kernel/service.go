@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 // serviceName is the tap between the packet path and the agent.
@@ -19,28 +21,28 @@ const ServiceFrame = 64 << 10
 
 // ensureService makes the tap as it should be and returns its index. It stays when the agent ends.
 func ensureService() (int, error) {
-	found, err := linkByName(serviceName)
-	if errors.Is(err, ErrNoDevice) {
+	found, err := device.ByName(serviceName)
+	if errors.Is(err, device.ErrNoDevice) {
 		tap := &netlink.Tuntap{
 			LinkAttrs: netlink.LinkAttrs{Name: serviceName}, Mode: netlink.TUNTAP_MODE_TAP,
 			Flags: netlink.TUNTAP_NO_PI,
 		}
-		writes.Add(1)
+		device.Wrote()
 		if err := netlink.LinkAdd(tap); err != nil {
 			return 0, fmt.Errorf("create %s: %w", serviceName, err)
 		}
-		found, err = linkByName(serviceName)
+		found, err = device.ByName(serviceName)
 	}
 	if err != nil {
 		return 0, err
 	}
 	if tap, ok := found.(*netlink.Tuntap); !ok || tap.Mode != netlink.TUNTAP_MODE_TAP {
-		return 0, fmt.Errorf("%s is a %s: %w", serviceName, found.Type(), ErrWrongDevice)
+		return 0, fmt.Errorf("%s is a %s: %w", serviceName, found.Type(), device.ErrWrongDevice)
 	}
-	if err := quiet(serviceName); err != nil {
+	if err := device.Quiet(serviceName); err != nil {
 		return 0, err
 	}
-	return found.Attrs().Index, setLinkUp(found.Attrs().Index)
+	return found.Attrs().Index, device.SetUp(found.Attrs().Index)
 }
 
 // OpenService opens the tap to the packet path: a frame for each Read and Write, without more. What is read are questions

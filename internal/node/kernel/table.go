@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+
+	"weft/internal/node/kernel/device"
 )
 
 // batchSize is how many entries one system call reads.
@@ -52,7 +54,7 @@ func (t *table[K, V, RK, RV]) All() (map[K]V, error) {
 // Put adds an entry or replaces it.
 func (t *table[K, V, RK, RV]) Put(key K, value V) error {
 	k, v := t.key(key), t.value(value)
-	writes.Add(1)
+	device.Wrote()
 	if err := t.m.Put(&k, &v); err != nil {
 		return fmt.Errorf("write %v to map %s: %w", key, t.m, err)
 	}
@@ -66,7 +68,7 @@ func (t *table[K, V, RK, RV]) Delete(key K) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil
 	}
-	writes.Add(1)
+	device.Wrote()
 	if err != nil {
 		return fmt.Errorf("delete %v from map %s: %w", key, t.m, err)
 	}

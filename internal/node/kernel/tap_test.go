@@ -10,12 +10,14 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 // openTap opens a tap as a virtual machine monitor does, and makes it if it is not there; frames carry no virtio header
 // unless flags say so.
 func openTap(name string, flags uint16) (*os.File, error) {
-	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(device.TunDevice, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +32,7 @@ func openTap(name string, flags uint16) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-var testTap = Tap{Name: "tap0", MTU: 1450, Alias: "weft red/vm-1"}
+var testTap = device.Tap{Name: "tap0", MTU: 1450, Alias: "weft red/vm-1"}
 
 func TestTapOutlivesItsMaker(t *testing.T) {
 	ns := newNS(t)
@@ -38,11 +40,11 @@ func TestTapOutlivesItsMaker(t *testing.T) {
 	tap := testTap
 	tap.Owner = &owner
 	ns.do(t, func() error {
-		index, err := CreateTap(tap)
+		index, err := device.CreateTap(tap)
 		if err != nil {
 			return err
 		}
-		l, found, err := FindLink("tap0")
+		l, found, err := device.FindLink("tap0")
 		if err != nil || !found || !l.Tap || l.Up || l.Index != index || l.MTU != 1450 || l.Alias != tap.Alias || l.Elsewhere {
 			return fmt.Errorf("made %+v, found %v, %v", l, found, err)
 		}
@@ -50,10 +52,10 @@ func TestTapOutlivesItsMaker(t *testing.T) {
 		if err != nil || made.(*netlink.Tuntap).Owner != owner || made.(*netlink.Tuntap).NonPersist {
 			return fmt.Errorf("made %+v, %v", made, err)
 		}
-		if _, err := CreateTap(tap); err == nil {
+		if _, err := device.CreateTap(tap); err == nil {
 			return errors.New("made one that is there")
 		}
-		return DeleteLink("tap0")
+		return device.DeleteLink("tap0")
 	})
 }
 
@@ -74,7 +76,7 @@ func TestTapIsOpenedAsItsUserWants(t *testing.T) {
 		ns.do(t, func() error {
 			tap := testTap
 			tap.MultiQueue = c.multi
-			if _, err := CreateTap(tap); err != nil {
+			if _, err := device.CreateTap(tap); err != nil {
 				return err
 			}
 			f, err := openTap("tap0", c.flags)
@@ -86,7 +88,7 @@ func TestTapIsOpenedAsItsUserWants(t *testing.T) {
 			} else {
 				err = nil
 			}
-			return errors.Join(err, DeleteLink("tap0"))
+			return errors.Join(err, device.DeleteLink("tap0"))
 		})
 	}
 }
@@ -94,7 +96,7 @@ func TestTapIsOpenedAsItsUserWants(t *testing.T) {
 func TestDeviceIsTakenAndReturnedAsItWas(t *testing.T) {
 	n := newNode(t, "a", "198.19.0.1")
 	var tap *os.File
-	var before Before
+	var before device.Before
 	n.do(t, func() (err error) {
 		if tap, err = openTap("tap0", 0); err != nil {
 			return err
@@ -106,7 +108,7 @@ func TestDeviceIsTakenAndReturnedAsItWas(t *testing.T) {
 		if err := netlink.LinkSetUp(found); err != nil {
 			return err
 		}
-		if before, err = InspectDevice("tap0"); err != nil || !before.IPv6 || before.MTU != 1500 {
+		if before, err = device.Inspect("tap0"); err != nil || !before.IPv6 || before.MTU != 1500 {
 			return fmt.Errorf("before %+v, %v", before, err)
 		}
 		return n.dp.TakeDevice("tap0", 1450)
@@ -115,9 +117,9 @@ func TestDeviceIsTakenAndReturnedAsItWas(t *testing.T) {
 	look := func(mtu int, up, ipv6 bool) {
 		t.Helper()
 		n.do(t, func() error {
-			l, _, err := FindLink("tap0")
-			if err != nil || l.MTU != mtu || l.Up != up || isQuiet("tap0") == ipv6 {
-				return fmt.Errorf("%+v, quiet %v, %v; want MTU %d, up %v, IPv6 %v", l, isQuiet("tap0"), err, mtu, up, ipv6)
+			l, _, err := device.FindLink("tap0")
+			if err != nil || l.MTU != mtu || l.Up != up || device.IsQuiet("tap0") == ipv6 {
+				return fmt.Errorf("%+v, quiet %v, %v; want MTU %d, up %v, IPv6 %v", l, device.IsQuiet("tap0"), err, mtu, up, ipv6)
 			}
 			return nil
 		})
@@ -128,13 +130,13 @@ func TestDeviceIsTakenAndReturnedAsItWas(t *testing.T) {
 		t.Errorf("%d writes for a device that has the programs", w)
 	}
 	look(1450, true, false)
-	n.do(t, func() error { return errors.Join(n.dp.DetachPort("tap0"), ReturnDevice("tap0", before)) })
+	n.do(t, func() error { return errors.Join(n.dp.DetachPort("tap0"), device.Return("tap0", before)) })
 	look(1500, false, true)
 	n.do(t, func() error {
 		other := before
 		other.Index++
 		other.MTU = 1300
-		return errors.Join(ReturnDevice("tap0", other), ReturnDevice("nowhere0", before)) // made anew; gone
+		return errors.Join(device.Return("tap0", other), device.Return("nowhere0", before)) // made anew; gone
 	})
 	look(1500, false, true)
 }
@@ -143,11 +145,11 @@ func TestDeviceIsTakenAndReturnedAsItWas(t *testing.T) {
 func TestDeviceThatStaysIsAttachedAgainAtOnce(t *testing.T) {
 	n := newNode(t, "a", "198.19.0.1")
 	n.do(t, func() error {
-		index, err := CreateTap(testTap)
+		index, err := device.CreateTap(testTap)
 		for i := 0; err == nil && i < 20; i++ {
 			err = errors.Join(n.dp.AttachPort(index, testTap.Name), n.dp.DetachPort(testTap.Name))
 		}
-		return errors.Join(err, DeleteLink(testTap.Name))
+		return errors.Join(err, device.DeleteLink(testTap.Name))
 	})
 }
 
@@ -155,11 +157,11 @@ func TestVethInTheNodesNamespaceMayBeTakenAnywhere(t *testing.T) {
 	host, elsewhere := newNS(t), newNS(t)
 	v := testVeth
 	v.PeerName = "box0"
-	create := func() error { _, err := CreateVeth(v); return err }
+	create := func() error { _, err := device.CreateVeth(v); return err }
 	host.do(t, create)
 	host.do(t, func() error {
-		near, _, err := FindLink(v.HostName)
-		far, found, err2 := FindLink("box0")
+		near, _, err := device.FindLink(v.HostName)
+		far, found, err2 := device.FindLink("box0")
 		if err := errors.Join(err, err2); err != nil || near.Elsewhere || !found || far.Up || far.MTU != v.MTU {
 			return fmt.Errorf("near %+v, far %+v, %v", near, far, err)
 		}
@@ -167,7 +169,7 @@ func TestVethInTheNodesNamespaceMayBeTakenAnywhere(t *testing.T) {
 		if err != nil || string(box.Attrs().HardwareAddr) != string(v.MAC[:]) {
 			return fmt.Errorf("far end %+v, %v", box, err)
 		}
-		ns, err := openNetNS(elsewhere.path)
+		ns, err := device.OpenNetNS(elsewhere.path)
 		if err != nil {
 			return err
 		}
@@ -178,7 +180,7 @@ func TestVethInTheNodesNamespaceMayBeTakenAnywhere(t *testing.T) {
 		t.Errorf("%d writes after the other end was taken away", n)
 	}
 	host.do(t, func() error {
-		near, _, err := FindLink(v.HostName)
+		near, _, err := device.FindLink(v.HostName)
 		if err != nil || !near.Elsewhere {
 			return fmt.Errorf("near %+v, %v", near, err)
 		}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 // Values in struct virtio_net_hdr, which here is 10 bytes long.
@@ -41,7 +43,7 @@ func newTapBeside(t *testing.T, flags uint16) *tapBeside {
 	b.attach(t, "wp1-4", b.workload, p, 24, "10.0.1.1")
 	p.Addr4, p.MAC[5] = netip.MustParseAddr("10.0.1.5"), 5
 	b.do(t, func() error {
-		index, err := CreateTap(testTap)
+		index, err := device.CreateTap(testTap)
 		if err != nil {
 			return err
 		}
@@ -60,7 +62,7 @@ func newTapBeside(t *testing.T, flags uint16) *tapBeside {
 	})
 	t.Cleanup(func() {
 		b.tap.Close()
-		b.do(t, func() error { return DeleteLink(testTap.Name) })
+		b.do(t, func() error { return device.DeleteLink(testTap.Name) })
 	})
 	return b
 }

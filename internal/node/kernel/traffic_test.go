@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"weft/internal/node/kernel/device"
 )
 
 // twoNodes is tenant 7's VPC on two nodes that are joined by a wire:
@@ -60,7 +62,7 @@ func (w *twoNodes) put(t *testing.T, err error) {
 func (w *twoNodes) wire(t *testing.T) {
 	t.Helper()
 	w.a.do(t, func() error {
-		peer, err := openNetNS(w.b.path)
+		peer, err := device.OpenNetNS(w.b.path)
 		if err != nil {
 			return err
 		}
@@ -238,7 +240,7 @@ func TestStrangerThroughTunnelIsDropped(t *testing.T) {
 func TestHostCannotSpeakToPort(t *testing.T) {
 	w := newTwoNodes(t)
 	w.a.do(t, func() error {
-		l, _, err := FindLink("wp1-4")
+		l, _, err := device.FindLink("wp1-4")
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+
+	"weft/internal/node/kernel/device"
 )
 
 const (
@@ -15,7 +17,6 @@ const (
 	vxlanPort  = 4789
 
 	minMTU = 1280 // what IPv6 asks of every link
-	maxMTU = 65535
 )
 
 // Overhead is what the tunnel adds to a packet, in bytes of layer 3: UDP 8, VXLAN 8, inner Ethernet 14, and the outer IP
@@ -40,22 +41,22 @@ func ensureUplink(mtu int) (int, error) {
 		}
 	}
 	attrs := found.Attrs()
-	if err := quiet(attrs.Name); err != nil {
+	if err := device.Quiet(attrs.Name); err != nil {
 		return 0, err
 	}
 	if attrs.MTU != mtu {
-		writes.Add(1)
+		device.Wrote()
 		if err := netlink.LinkSetMTU(found, mtu); err != nil {
 			return 0, fmt.Errorf("set MTU of %s to %d: %w", uplinkName, mtu, err)
 		}
 	}
-	return attrs.Index, setLinkUp(attrs.Index)
+	return attrs.Index, device.SetUp(attrs.Index)
 }
 
 // findUplink returns the device if it is as it should be, and removes one of that name which cannot be made so.
 func findUplink() (*netlink.Vxlan, error) {
-	found, err := linkByName(uplinkName)
-	if errors.Is(err, ErrNoDevice) {
+	found, err := device.ByName(uplinkName)
+	if errors.Is(err, device.ErrNoDevice) {
 		return nil, nil
 	}
 	if err != nil {
@@ -63,12 +64,12 @@ func findUplink() (*netlink.Vxlan, error) {
 	}
 	vx, ok := found.(*netlink.Vxlan)
 	if !ok {
-		return nil, fmt.Errorf("%s is a %s: %w", uplinkName, found.Type(), ErrWrongDevice)
+		return nil, fmt.Errorf("%s is a %s: %w", uplinkName, found.Type(), device.ErrWrongDevice)
 	}
 	if vx.FlowBased && vx.GBP && !vx.Learning && vx.Port == vxlanPort {
 		return vx, nil
 	}
-	return nil, DeleteLink(uplinkName)
+	return nil, device.DeleteLink(uplinkName)
 }
 
 func createUplink(mtu int) (*netlink.Vxlan, error) {
@@ -76,20 +77,13 @@ func createUplink(mtu int) (*netlink.Vxlan, error) {
 		LinkAttrs: netlink.LinkAttrs{Name: uplinkName, MTU: mtu},
 		FlowBased: true, GBP: true, Learning: false, Port: vxlanPort,
 	}
-	writes.Add(1)
+	device.Wrote()
 	if err := netlink.LinkAdd(vx); err != nil {
 		return nil, fmt.Errorf("create %s: %w", uplinkName, err)
 	}
 	made, err := findUplink()
 	if err == nil && made == nil {
-		err = fmt.Errorf("create %s: the kernel made another device than asked for: %w", uplinkName, ErrWrongDevice)
+		err = fmt.Errorf("create %s: the kernel made another device than asked for: %w", uplinkName, device.ErrWrongDevice)
 	}
 	return made, err
 }
-
-// quiet keeps the node's own stack from speaking IPv6 on a device that carries tenants' packets.
-func quiet(device string) error {
-	return ensureSysctl(ipv6Switch(device), "1")
-}
-
-func ipv6Switch(device string) string { return "net/ipv6/conf/" + device + "/disable_ipv6" }

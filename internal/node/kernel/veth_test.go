@@ -11,23 +11,24 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"weft/internal/base/privtest"
+	"weft/internal/node/kernel/device"
 )
 
-var testVeth = Veth{HostName: "wp00000001", PeerName: "eth0", MAC: [6]byte{2, 0, 0, 0, 1, 4}, MTU: 1450, Alias: "weft red/web-1"}
+var testVeth = device.Veth{HostName: "wp00000001", PeerName: "eth0", MAC: [6]byte{2, 0, 0, 0, 1, 4}, MTU: 1450, Alias: "weft red/web-1"}
 
 // changes runs f in the namespace and returns how many kernel writes it took.
 func (ns *testNS) changes(t *testing.T, f func() error) uint64 {
 	t.Helper()
-	before := writes.Load()
+	before := device.Writes()
 	ns.do(t, f)
-	return writes.Load() - before
+	return device.Writes() - before
 }
 
 func TestVethIsMadeOnceAndMended(t *testing.T) {
 	host, workload := newNS(t), newNS(t)
 	v := testVeth
 	v.NetNS = workload.path
-	create := func() error { _, err := CreateVeth(v); return err }
+	create := func() error { _, err := device.CreateVeth(v); return err }
 	if host.changes(t, create) == 0 {
 		t.Fatal("nothing was made")
 	}
@@ -35,8 +36,8 @@ func TestVethIsMadeOnceAndMended(t *testing.T) {
 		t.Errorf("%d writes the second time", n)
 	}
 	host.do(t, func() error {
-		l, found, err := FindLink(v.HostName)
-		if err != nil || !found || l.MTU != hostMTU || l.Alias != v.Alias || l.Up {
+		l, found, err := device.FindLink(v.HostName)
+		if err != nil || !found || l.MTU != device.HostMTU || l.Alias != v.Alias || l.Up {
 			return fmt.Errorf("node's end: %+v, %v", l, err)
 		}
 		found2, err := netlink.LinkByName(v.HostName)
@@ -46,7 +47,7 @@ func TestVethIsMadeOnceAndMended(t *testing.T) {
 		return netlink.LinkSetMTU(found2, 1300)
 	})
 	workload.do(t, func() error {
-		l, found, err := FindLink("eth0")
+		l, found, err := device.FindLink("eth0")
 		if err != nil || !found || !l.Up || l.MTU != 1450 {
 			return fmt.Errorf("workload's end: %+v, %v", l, err)
 		}
@@ -66,16 +67,16 @@ func TestVethFollowsToAnotherNamespace(t *testing.T) {
 	v := testVeth
 	for _, workload := range []*testNS{first, second} {
 		v.NetNS = workload.path
-		host.do(t, func() error { _, err := CreateVeth(v); return err })
+		host.do(t, func() error { _, err := device.CreateVeth(v); return err })
 	}
 	first.do(t, func() error {
-		if _, found, _ := FindLink("eth0"); found {
+		if _, found, _ := device.FindLink("eth0"); found {
 			return errors.New("the old namespace still has its end")
 		}
 		return nil
 	})
 	second.do(t, func() error {
-		if _, found, err := FindLink("eth0"); !found {
+		if _, found, err := device.FindLink("eth0"); !found {
 			return fmt.Errorf("the new namespace has no end: %v", err)
 		}
 		return nil
@@ -90,14 +91,14 @@ func TestForeignDeviceIsNotTouched(t *testing.T) {
 		}
 		v := testVeth
 		v.NetNS = workload.path
-		if _, err := CreateVeth(v); !errors.Is(err, ErrWrongDevice) {
+		if _, err := device.CreateVeth(v); !errors.Is(err, device.ErrWrongDevice) {
 			return fmt.Errorf("got %v", err)
 		}
-		links, err := Links("wp")
+		links, err := device.Links("wp")
 		if err != nil || len(links) != 1 {
 			return fmt.Errorf("links %v, %v", links, err)
 		}
-		return errors.Join(DeleteLink(testVeth.HostName), DeleteLink(testVeth.HostName)) // absent is fine
+		return errors.Join(device.DeleteLink(testVeth.HostName), device.DeleteLink(testVeth.HostName)) // absent is fine
 	})
 }
 
@@ -105,9 +106,9 @@ func TestPeerIsConfiguredOnce(t *testing.T) {
 	host, workload := newNS(t), newNS(t)
 	v := testVeth
 	v.NetNS = workload.path
-	host.do(t, func() error { _, err := CreateVeth(v); return err })
+	host.do(t, func() error { _, err := device.CreateVeth(v); return err })
 	configure := func() error {
-		return ConfigurePeer(v.NetNS, "eth0", []netip.Prefix{netip.MustParsePrefix("10.0.1.4/24"), netip.MustParsePrefix("fd00::4/64")},
+		return device.ConfigurePeer(v.NetNS, "eth0", []netip.Prefix{netip.MustParsePrefix("10.0.1.4/24"), netip.MustParsePrefix("fd00::4/64")},
 			[]netip.Addr{netip.MustParseAddr("10.0.1.1"), netip.MustParseAddr("fe80::1")}, 1450)
 	}
 	if n := host.changes(t, configure); n != 4 {
@@ -127,7 +128,7 @@ func TestPeerIsConfiguredOnce(t *testing.T) {
 
 func TestUnknownNamespaceIsAnError(t *testing.T) {
 	privtest.Require(t)
-	if _, err := CreateVeth(Veth{NetNS: "weft-test-nowhere"}); err == nil {
+	if _, err := device.CreateVeth(device.Veth{NetNS: "weft-test-nowhere"}); err == nil {
 		t.Error("made a veth into a namespace that does not exist")
 	}
 }

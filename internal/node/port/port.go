@@ -20,17 +20,17 @@ import (
 // Kernel is what the package does to devices of the node's namespace. Every call may be repeated.
 type Kernel interface {
 	// FindLink returns a device by name.
-	FindLink(name string) (kernel.Link, bool, error)
+	FindLink(name string) (device.Link, bool, error)
 	// Links returns the devices whose names begin with prefix.
-	Links(prefix string) ([]kernel.Link, error)
+	Links(prefix string) ([]device.Link, error)
 	// CreateVeth makes a pair, one end in another namespace and up, the other here and down, and returns the index of this one.
-	CreateVeth(v kernel.Veth) (ifindex int, err error)
+	CreateVeth(v device.Veth) (ifindex int, err error)
 	// ConfigurePeer gives the far end its addresses, routes and MTU.
 	ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error
 	// DeleteLink removes a device; an absent one is fine.
 	DeleteLink(name string) error
 	// CreateTap makes a persistent tap, down, and returns its index; one that is there is an error.
-	CreateTap(t kernel.Tap) (ifindex int, err error)
+	CreateTap(t device.Tap) (ifindex int, err error)
 	// CheckDevice refuses a device that must not become a port's.
 	CheckDevice(c device.Candidate) error
 	// SetDown brings a device down; an absent one is fine.
@@ -38,11 +38,11 @@ type Kernel interface {
 	// HoldDevice brings a device down unless the programs run at it.
 	HoldDevice(ifindex int, name string) error
 	// InspectDevice says how a device is before a port takes it.
-	InspectDevice(name string) (kernel.Before, error)
+	InspectDevice(name string) (device.Before, error)
 	// TakeDevice makes a device that was there a port's: held, silent, with this MTU.
 	TakeDevice(name string, mtu int) error
 	// ReturnDevice gives a device back as it was, but down; one that is gone is fine.
-	ReturnDevice(name string, b kernel.Before) error
+	ReturnDevice(name string, b device.Before) error
 	// AttachPort puts the programs on a device and brings it up.
 	AttachPort(ifindex int, name string) error
 	// DetachPort brings a device down and takes the programs off, whether or not the device still exists.
@@ -81,7 +81,7 @@ type Attachment struct {
 	Force      bool    `json:"force,omitempty"`      // WayTap, WayDevice: although it is in use
 
 	Made   bool           `json:"made,omitempty"`   // WayTap: not there when it was asked for, so the agent makes it, again if need be
-	Before *kernel.Before `json:"before,omitempty"` // WayTap, WayDevice: how it was before it was first touched
+	Before *device.Before `json:"before,omitempty"` // WayTap, WayDevice: how it was before it was first touched
 }
 
 // attached is an attachment and how it stands.
@@ -104,13 +104,14 @@ type Local struct {
 
 // Ports belongs to one goroutine.
 type Ports struct {
-	cfg     Config
-	table   *reconcile.Table[kernel.PortKey, kernel.Port]
-	rows    map[ID]southbound.Port
-	have    map[ID]*attached
-	swept   bool // alien devices were looked for
-	removed []Local
-	dirty   map[ID]struct{}
+	cfg      Config
+	table    *reconcile.Table[kernel.PortKey, kernel.Port]
+	rows     map[ID]southbound.Port
+	have     map[ID]*attached
+	swept    bool // alien devices were looked for
+	removed  []Local
+	dirty    map[ID]struct{}
+	unfilled error // why not every entry that is wanted is in the table
 }
 
 // New returns the ports that the state file knows of. Nothing is touched before Apply.
@@ -244,6 +245,7 @@ func (p *Ports) Apply() ([]Local, []southbound.Failure) {
 		}
 	}
 	err := p.table.Apply()
+	p.unfilled = err
 	refused := reconcile.Failed[kernel.PortKey](err)
 	if err != nil {
 		p.cfg.Log.Error("write ports", "err", err)
@@ -272,6 +274,9 @@ func (p *Ports) Apply() ([]Local, []southbound.Failure) {
 	}
 	return locals, p.failures()
 }
+
+// Filled returns why the latest Apply did not bring every entry into the table; nil: it did.
+func (p *Ports) Filled() error { return p.unfilled }
 
 // decide brings one attachment to where its row wants it, up to the entry in the table.
 func (p *Ports) decide(a *attached) {

@@ -19,7 +19,7 @@ import (
 
 // machine is a kernel that remembers devices, programs and entries, and refuses the calls named in broken.
 type machine struct {
-	links    map[string]kernel.Link
+	links    map[string]device.Link
 	programs map[string]bool
 	entries  map[kernel.PortKey]kernel.Port
 	peers    map[string]int // by namespace: how often configured
@@ -35,7 +35,7 @@ var errBroken = errors.New("refused")
 
 func newMachine() *machine {
 	return &machine{
-		links: map[string]kernel.Link{}, programs: map[string]bool{},
+		links: map[string]device.Link{}, programs: map[string]bool{},
 		entries: map[kernel.PortKey]kernel.Port{}, peers: map[string]int{}, next: 10,
 	}
 }
@@ -49,12 +49,12 @@ func (m *machine) do(call string, f func()) error {
 	return nil
 }
 
-func (m *machine) FindLink(name string) (kernel.Link, bool, error) {
+func (m *machine) FindLink(name string) (device.Link, bool, error) {
 	l, ok := m.links[name]
 	return l, ok, nil
 }
 
-func (m *machine) Links(prefix string) (out []kernel.Link, err error) {
+func (m *machine) Links(prefix string) (out []device.Link, err error) {
 	for _, l := range m.links {
 		if strings.HasPrefix(l.Name, prefix) {
 			out = append(out, l)
@@ -63,15 +63,15 @@ func (m *machine) Links(prefix string) (out []kernel.Link, err error) {
 	return out, nil
 }
 
-func (m *machine) CreateVeth(v kernel.Veth) (int, error) {
+func (m *machine) CreateVeth(v device.Veth) (int, error) {
 	m.next++
-	return m.next, m.do("create", func() { m.links[v.HostName] = kernel.Link{Name: v.HostName, Index: m.next, Elsewhere: v.NetNS != ""} })
+	return m.next, m.do("create", func() { m.links[v.HostName] = device.Link{Name: v.HostName, Index: m.next, Elsewhere: v.NetNS != ""} })
 }
 
-func (m *machine) CreateTap(tap kernel.Tap) (int, error) {
+func (m *machine) CreateTap(tap device.Tap) (int, error) {
 	m.next++
 	return m.next, m.do("tap", func() {
-		m.links[tap.Name] = kernel.Link{Name: tap.Name, Index: m.next, Tap: true, Alias: tap.Alias, MTU: tap.MTU}
+		m.links[tap.Name] = device.Link{Name: tap.Name, Index: m.next, Tap: true, Alias: tap.Alias, MTU: tap.MTU}
 	})
 }
 
@@ -97,8 +97,8 @@ func (m *machine) HoldDevice(_ int, name string) error {
 	return nil
 }
 
-func (m *machine) InspectDevice(name string) (kernel.Before, error) {
-	return kernel.Before{Index: m.links[name].Index, MTU: m.links[name].MTU}, nil
+func (m *machine) InspectDevice(name string) (device.Before, error) {
+	return device.Before{Index: m.links[name].Index, MTU: m.links[name].MTU}, nil
 }
 
 func (m *machine) TakeDevice(name string, mtu int) error {
@@ -112,7 +112,7 @@ func (m *machine) TakeDevice(name string, mtu int) error {
 	return m.do("take", func() { l.MTU = mtu; m.links[name] = l })
 }
 
-func (m *machine) ReturnDevice(name string, b kernel.Before) error {
+func (m *machine) ReturnDevice(name string, b device.Before) error {
 	return m.do("return", func() {
 		m.returned = append(m.returned, name)
 		l := m.links[name]
@@ -312,8 +312,8 @@ func TestDriftIsMended(t *testing.T) {
 	delete(m.links, pairDevice(web1))
 	clear(m.entries)
 	clear(m.programs)
-	m.links["wp00000000a11e"] = kernel.Link{Name: "wp00000000a11e", Index: 5}
-	m.links["eth0"] = kernel.Link{Name: "eth0", Index: 6}
+	m.links["wp00000000a11e"] = device.Link{Name: "wp00000000a11e", Index: 5}
+	m.links["eth0"] = device.Link{Name: "eth0", Index: 6}
 	m.programs["wp00000000a11e"] = true
 	p.Rescan()
 	if _, failures := p.Apply(); len(failures) != 0 {

@@ -366,21 +366,21 @@ func (l *listener) heard(text string) uint64 {
 // real is this kernel.
 type real struct{ *kernel.Datapath }
 
-func (real) FindLink(name string) (kernel.Link, bool, error) { return kernel.FindLink(name) }
+func (real) FindLink(name string) (device.Link, bool, error) { return device.FindLink(name) }
 
-func (real) Links(prefix string) ([]kernel.Link, error) { return kernel.Links(prefix) }
+func (real) Links(prefix string) ([]device.Link, error) { return device.Links(prefix) }
 
-func (real) CreateVeth(v kernel.Veth) (int, error) { return kernel.CreateVeth(v) }
+func (real) CreateVeth(v device.Veth) (int, error) { return device.CreateVeth(v) }
 
-func (real) DeleteLink(name string) error         { return kernel.DeleteLink(name) }
-func (real) SetDown(name string) error            { return kernel.SetDown(name) }
-func (real) CreateTap(t kernel.Tap) (int, error)  { return kernel.CreateTap(t) }
+func (real) DeleteLink(name string) error         { return device.DeleteLink(name) }
+func (real) SetDown(name string) error            { return device.SetDown(name) }
+func (real) CreateTap(t device.Tap) (int, error)  { return device.CreateTap(t) }
 func (real) CheckDevice(c device.Candidate) error { return device.Check(c) }
 
-func (real) InspectDevice(name string) (kernel.Before, error) { return kernel.InspectDevice(name) }
+func (real) InspectDevice(name string) (device.Before, error) { return device.Inspect(name) }
 
-func (real) ReturnDevice(name string, b kernel.Before) error { return kernel.ReturnDevice(name, b) }
+func (real) ReturnDevice(name string, b device.Before) error { return device.Return(name, b) }
 
 func (real) ConfigurePeer(ns, dev string, a []netip.Prefix, g []netip.Addr, mtu int) error {
-	return kernel.ConfigurePeer(ns, dev, a, g, mtu)
+	return device.ConfigurePeer(ns, dev, a, g, mtu)
 }

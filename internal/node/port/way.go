@@ -48,7 +48,7 @@ func isPair(name string) bool {
 func alias(id ID) string { return "weft " + id.String() }
 
 // made reports whether a device is one of the agent's own.
-func made(l kernel.Link) bool {
+func made(l device.Link) bool {
 	return isPair(l.Name) || l.Tap && strings.HasPrefix(l.Alias, "weft ") && strings.Contains(l.Alias, "/")
 }
 
@@ -76,7 +76,7 @@ func (p *Ports) admit(a *Attachment, old *attached) error {
 	if a.Way == WayNetNS {
 		return nil
 	}
-	if isPair(a.Device) || kernel.OwnDevice(a.Device) {
+	if isPair(a.Device) || device.Own(a.Device) {
 		return &device.Refusal{Device: a.Device, Why: "is weft's own, or would pass for it", Fix: "name another device"}
 	}
 	link, ok, err := p.cfg.Kernel.FindLink(a.Device)
@@ -105,7 +105,7 @@ func (p *Ports) check(a *Attachment) error {
 }
 
 // device finds the port's device or makes it. It is down, or the programs run at it.
-func (p *Ports) device(a *attached, row southbound.Port) (kernel.Link, error) {
+func (p *Ports) device(a *attached, row southbound.Port) (device.Link, error) {
 	name := a.HostDevice()
 	link, ok, err := p.cfg.Kernel.FindLink(name)
 	if err != nil {
@@ -160,13 +160,13 @@ func (p *Ports) create(a *attached, row southbound.Port) error {
 	var err error
 	switch {
 	case a.Way == WayTap && a.Made:
-		_, err = p.cfg.Kernel.CreateTap(kernel.Tap{
+		_, err = p.cfg.Kernel.CreateTap(device.Tap{
 			Name: a.Device, MTU: p.cfg.MTU, Alias: alias(a.ID), MultiQueue: a.MultiQueue, Owner: a.Owner,
 		})
 	case a.taken():
-		return fmt.Errorf("%s, the device of %s, is not there: %w", a.Device, a.ID, kernel.ErrNoDevice)
+		return fmt.Errorf("%s, the device of %s, is not there: %w", a.Device, a.ID, device.ErrNoDevice)
 	default:
-		_, err = p.cfg.Kernel.CreateVeth(kernel.Veth{
+		_, err = p.cfg.Kernel.CreateVeth(device.Veth{
 			HostName: a.HostDevice(), NetNS: a.NetNS, PeerName: a.Device, MAC: row.MAC, MTU: p.cfg.MTU, Alias: alias(a.ID),
 		})
 	}
@@ -199,7 +199,7 @@ func (p *Ports) configure(a *attached, row southbound.Port) error {
 }
 
 // take makes a device that was there ready. How it was before is on disk before anything but its being up is changed.
-func (p *Ports) take(a *attached, link kernel.Link) error {
+func (p *Ports) take(a *attached, link device.Link) error {
 	if a.Before == nil || a.Before.Index != link.Index {
 		if a.Way == WayDevice || !made(link) {
 			if err := p.check(&a.Attachment); err != nil {
@@ -280,7 +280,7 @@ func (p *Ports) sweep() {
 }
 
 // kindOf says how packets reach the workload behind a device: straight into its namespace, or out through the device.
-func kindOf(l kernel.Link) kernel.LocationKind {
+func kindOf(l device.Link) kernel.LocationKind {
 	if l.Elsewhere {
 		return kernel.LocationPeer
 	}

@@ -34,7 +34,7 @@ func up(t *testing.T, p *Ports, a Attachment) []Local {
 // plug puts a device there, up, that the agent did not make.
 func (m *machine) plug(name string, tap bool) {
 	m.next++
-	m.links[name] = kernel.Link{Name: name, Index: m.next, Up: true, Tap: tap, MTU: 9000}
+	m.links[name] = device.Link{Name: name, Index: m.next, Up: true, Tap: tap, MTU: 9000}
 }
 
 func TestTapIsMadeAndRemovedOnlyIfItWasNotThere(t *testing.T) {
@@ -246,10 +246,10 @@ func TestOldAttachmentsAreRead(t *testing.T) {
 // A crash may leave a tap that was made for nobody; others' taps are others'.
 func TestOnlyOwnTapsAreSwept(t *testing.T) {
 	m := newMachine()
-	m.links["tap0"] = kernel.Link{Name: "tap0", Index: 1, Tap: true, Alias: "weft red/vm-9"}
-	m.links["tap1"] = kernel.Link{Name: "tap1", Index: 2, Tap: true}
-	m.links["weft-svc"] = kernel.Link{Name: "weft-svc", Index: 3, Tap: true}
-	m.links["wpan0"] = kernel.Link{Name: "wpan0", Index: 4}
+	m.links["tap0"] = device.Link{Name: "tap0", Index: 1, Tap: true, Alias: "weft red/vm-9"}
+	m.links["tap1"] = device.Link{Name: "tap1", Index: 2, Tap: true}
+	m.links["weft-svc"] = device.Link{Name: "weft-svc", Index: 3, Tap: true}
+	m.links["wpan0"] = device.Link{Name: "wpan0", Index: 4}
 	start(t, m, t.TempDir()).Apply()
 	var left []string
 	for name := range m.links {

@@ -23,6 +23,7 @@ import (
 	"weft/internal/netns"
 	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
+	"weft/internal/node/kernel/device"
 	"weft/internal/southbound"
 )
 
@@ -129,16 +130,16 @@ func (w *world) attach(t *testing.T, row southbound.Port) *workload {
 	if out, err := exec.Command("cp", "-a", "/etc", l.dir+"/etc").CombinedOutput(); err != nil {
 		t.Fatalf("copy /etc: %v: %s", err, out)
 	}
-	device := fmt.Sprintf("wp%d-%d", os.Getpid()%100000, len(w.ports))
+	host := fmt.Sprintf("wp%d-%d", os.Getpid()%100000, len(w.ports))
 	w.do(t, func() error {
-		index, err := kernel.CreateVeth(kernel.Veth{
-			HostName: device, NetNS: netns.Path(l.ns), PeerName: "eth0", MAC: row.MAC, MTU: 1500, Alias: "weft " + name,
+		index, err := device.CreateVeth(device.Veth{
+			HostName: host, NetNS: netns.Path(l.ns), PeerName: "eth0", MAC: row.MAC, MTU: 1500, Alias: "weft " + name,
 		})
 		l.ifindex = uint32(index)
 		return err
 	})
 	w.give(t, l, row)
-	w.do(t, func() error { return w.path.AttachPort(int(l.ifindex), device) })
+	w.do(t, func() error { return w.path.AttachPort(int(l.ifindex), host) })
 	l.up = time.Now()
 	w.server.SetPorts(w.ports) // after the device, as the agent does
 	return l

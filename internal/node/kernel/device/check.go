@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package device tells of the devices of the node's namespace: which of them may become a port's, and when one comes, goes or
-// changes.
+// Package device finds, makes, mends and removes network devices, the node's and the workloads' ends of pairs; it tells which of
+// them may become a port's, and when one comes, goes or changes. It counts what is written to the kernel.
 package device
 
 import (
@@ -11,8 +11,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-
-	"weft/internal/node/kernel"
 )
 
 // Refusal says why a device cannot become a port's, and what would help.
@@ -32,11 +30,11 @@ type Candidate struct {
 }
 
 // Check refuses, by a *Refusal, what must not become a port's; the error of a device that is not there is
-// kernel.ErrNoDevice.
+// ErrNoDevice.
 func Check(c Candidate) error {
 	found, err := netlink.LinkByName(c.Name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return fmt.Errorf("device %s: %w", c.Name, kernel.ErrNoDevice)
+		return fmt.Errorf("device %s: %w", c.Name, ErrNoDevice)
 	}
 	if err != nil {
 		return fmt.Errorf("look for device %s: %w", c.Name, err)
@@ -58,7 +56,7 @@ func (c *Candidate) refuse(fix, why string, args ...any) error {
 func (c *Candidate) checkKind(found netlink.Link) error {
 	a := found.Attrs()
 	switch {
-	case kernel.OwnDevice(c.Name):
+	case Own(c.Name):
 		return c.refuse("name another device", "is weft's own")
 	case a.Flags&net.FlagLoopback != 0:
 		return c.refuse("name another device", "is the loopback device")
@@ -177,14 +175,4 @@ func nameOf(ifindex int) string {
 		return l.Attrs().Name
 	}
 	return fmt.Sprintf("device %d", ifindex)
-}
-
-// whole repeats a list that somebody else's change has broken off.
-func whole[T any](list func() ([]T, error)) (all []T, err error) {
-	for range 5 {
-		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return all, err
 }

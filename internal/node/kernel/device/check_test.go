@@ -15,7 +15,6 @@ import (
 
 	"weft/internal/base/privtest"
 	"weft/internal/netns"
-	"weft/internal/node/kernel"
 )
 
 // newNS makes a namespace of the test's own and returns what runs a function in it.
@@ -102,7 +101,7 @@ func TestDeviceThatTheNodeNeedsIsRefused(t *testing.T) {
 		if err := Check(Candidate{Name: "free0", Tap: true}); err == nil {
 			return errors.New("a veth passed as a tap")
 		}
-		if err := Check(Candidate{Name: "nowhere0"}); !errors.Is(err, kernel.ErrNoDevice) {
+		if err := Check(Candidate{Name: "nowhere0"}); !errors.Is(err, ErrNoDevice) {
 			return fmt.Errorf("absent device: %v", err)
 		}
 		return nil

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package device
 
 import (
 	"cmp"
@@ -24,9 +24,9 @@ type Veth struct {
 	Alias    string  // of the node's end, for people: "weft <tenant>/<port>"
 }
 
-// hostMTU is the MTU of the node's end: a veth drops, in silence, what is longer than the MTU of the receiving end, and
+// HostMTU is the MTU of the node's end: a veth drops, in silence, what is longer than the MTU of the receiving end, and
 // from_port is to see what is too long, count it and tell the sender.
-const hostMTU = maxMTU
+const HostMTU = MaxMTU
 
 // CreateVeth makes the pair, or mends the one that is there, and returns the index of the node's end. A new pair's
 // node end stays down until AttachPort has put the programs there; the workload's end is up, except in the node's own
@@ -35,7 +35,7 @@ func CreateVeth(v Veth) (int, error) {
 	if v.NetNS == "" {
 		return v.createHere()
 	}
-	peerNS, err := openNetNS(v.NetNS)
+	peerNS, err := OpenNetNS(v.NetNS)
 	if err != nil {
 		return 0, err
 	}
@@ -62,7 +62,7 @@ func CreateVeth(v Veth) (int, error) {
 
 // createHere makes a pair whose ends are both here. The workload's end is its user's from then on.
 func (v *Veth) createHere() (int, error) {
-	host, err := linkByName(v.HostName)
+	host, err := ByName(v.HostName)
 	if errors.Is(err, ErrNoDevice) {
 		var here netns.NsHandle
 		if here, err = netns.Get(); err != nil {
@@ -82,7 +82,7 @@ func (v *Veth) createHere() (int, error) {
 
 // find returns the node's end if the pair is whole. Half a pair, or one that leads elsewhere, is removed.
 func (v *Veth) find(peerNS netns.NsHandle, inside *netlink.Handle) (netlink.Link, error) {
-	host, err := linkByName(v.HostName)
+	host, err := ByName(v.HostName)
 	if errors.Is(err, ErrNoDevice) {
 		return nil, nil
 	}
@@ -108,27 +108,27 @@ func (v *Veth) find(peerNS netns.NsHandle, inside *netlink.Handle) (netlink.Link
 }
 
 func (v *Veth) create(peerNS netns.NsHandle) (netlink.Link, error) {
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: v.HostName, MTU: hostMTU})
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: v.HostName, MTU: HostMTU})
 	pair.PeerName = v.PeerName
 	pair.PeerHardwareAddr = v.MAC[:]
 	pair.PeerNamespace = netlink.NsFd(int(peerNS))
 	pair.PeerMTU = uint32(v.MTU)
-	writes.Add(1)
+	Wrote()
 	if err := netlink.LinkAdd(pair); err != nil {
 		return nil, fmt.Errorf("create %s with %s in %s: %w", v.HostName, v.PeerName, cmp.Or(v.NetNS, "the node's namespace"), err)
 	}
-	return linkByName(v.HostName)
+	return ByName(v.HostName)
 }
 
 func (v *Veth) mendHost(host netlink.Link) error {
-	if err := quiet(v.HostName); err != nil {
+	if err := Quiet(v.HostName); err != nil {
 		return err
 	}
-	if err := setMTU(host, hostMTU); err != nil {
+	if err := SetMTU(host, HostMTU); err != nil {
 		return err
 	}
 	if host.Attrs().Alias != v.Alias {
-		writes.Add(1)
+		Wrote()
 		if err := netlink.LinkSetAlias(host, v.Alias); err != nil {
 			return fmt.Errorf("set alias of %s: %w", v.HostName, err)
 		}
@@ -143,19 +143,19 @@ func (v *Veth) mendPeer(inside *netlink.Handle) error {
 	}
 	a := peer.Attrs()
 	if string(a.HardwareAddr) != string(v.MAC[:]) {
-		writes.Add(1)
+		Wrote()
 		if err := inside.LinkSetHardwareAddr(peer, v.MAC[:]); err != nil {
 			return fmt.Errorf("set MAC of %s in %s: %w", v.PeerName, v.NetNS, err)
 		}
 	}
 	if a.MTU != v.MTU {
-		writes.Add(1)
+		Wrote()
 		if err := inside.LinkSetMTU(peer, v.MTU); err != nil {
 			return fmt.Errorf("set MTU of %s in %s: %w", v.PeerName, v.NetNS, err)
 		}
 	}
 	if a.Flags&net.FlagUp == 0 {
-		writes.Add(1)
+		Wrote()
 		if err := inside.LinkSetUp(peer); err != nil {
 			return fmt.Errorf("bring %s in %s up: %w", v.PeerName, v.NetNS, err)
 		}
@@ -163,8 +163,8 @@ func (v *Veth) mendPeer(inside *netlink.Handle) error {
 	return nil
 }
 
-// openNetNS takes a path, or a name below /run/netns.
-func openNetNS(name string) (netns.NsHandle, error) {
+// OpenNetNS takes a path, or a name below /run/netns.
+func OpenNetNS(name string) (netns.NsHandle, error) {
 	path := name
 	if !strings.Contains(name, "/") {
 		path = filepath.Join("/run/netns", name)

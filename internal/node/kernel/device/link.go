@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package device
 
 import (
 	"cmp"
@@ -28,7 +28,7 @@ type Link struct {
 
 // FindLink returns a device by name, and whether there is one.
 func FindLink(name string) (Link, bool, error) {
-	found, err := linkByName(name)
+	found, err := ByName(name)
 	if errors.Is(err, ErrNoDevice) {
 		return Link{}, false, nil
 	}
@@ -56,14 +56,14 @@ func Links(prefix string) ([]Link, error) {
 
 // DeleteLink removes a device; an absent one is fine.
 func DeleteLink(name string) error {
-	found, err := linkByName(name)
+	found, err := ByName(name)
 	if errors.Is(err, ErrNoDevice) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	writes.Add(1)
+	Wrote()
 	if err := netlink.LinkDel(found); err != nil && !errors.Is(err, unix.ENODEV) { // it may go with its other end
 		return fmt.Errorf("delete device %s: %w", name, err)
 	}
@@ -91,7 +91,8 @@ func linkOf(l netlink.Link) Link {
 	}
 }
 
-func linkByName(name string) (netlink.Link, error) {
+// ByName returns a device as netlink has it, or ErrNoDevice.
+func ByName(name string) (netlink.Link, error) {
 	found, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, fmt.Errorf("device %s: %w", name, ErrNoDevice)
@@ -102,7 +103,8 @@ func linkByName(name string) (netlink.Link, error) {
 	return found, nil
 }
 
-func setLinkUp(ifindex int) error {
+// SetUp brings a device up.
+func SetUp(ifindex int) error {
 	found, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
 		return fmt.Errorf("look for device %d: %w", ifindex, err)
@@ -110,7 +112,7 @@ func setLinkUp(ifindex int) error {
 	if found.Attrs().Flags&net.FlagUp != 0 {
 		return nil
 	}
-	writes.Add(1)
+	Wrote()
 	if err := netlink.LinkSetUp(found); err != nil {
 		return fmt.Errorf("bring %s up: %w", found.Attrs().Name, err)
 	}
@@ -119,7 +121,7 @@ func setLinkUp(ifindex int) error {
 
 // SetDown brings a device down; an absent one is fine.
 func SetDown(name string) error {
-	found, err := linkByName(name)
+	found, err := ByName(name)
 	if errors.Is(err, ErrNoDevice) {
 		return nil
 	}
@@ -129,7 +131,7 @@ func SetDown(name string) error {
 	if found.Attrs().Flags&net.FlagUp == 0 {
 		return nil
 	}
-	writes.Add(1)
+	Wrote()
 	if err := netlink.LinkSetDown(found); err != nil {
 		return fmt.Errorf("bring %s down: %w", name, err)
 	}

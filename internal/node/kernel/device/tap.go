@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package device
 
 import (
 	"errors"
@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const tunDevice = "/dev/net/tun"
+// TunDevice is where taps are made and opened.
+const TunDevice = "/dev/net/tun"
 
 // Tap is a persistent tap device of the node's namespace, for a virtual machine. Whether frames carry a virtio header is
 // not the device's: each program that opens it (QEMU does) says so for itself.
@@ -27,9 +28,9 @@ type Tap struct {
 // CreateTap makes the device, down, and returns its index; one that is there is an error. It is made to outlive its maker
 // last of all: who dies before leaves nothing, who dies after a tap that can be known.
 func CreateTap(t Tap) (ifindex int, err error) {
-	tun, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
+	tun, err := os.OpenFile(TunDevice, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("create tap %s: there is no %s; load the kernel's module tun: %w", t.Name, tunDevice, err)
+		return 0, fmt.Errorf("create tap %s: there is no %s; load the kernel's module tun: %w", t.Name, TunDevice, err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("create tap %s: %w", t.Name, err)
@@ -45,15 +46,15 @@ func CreateTap(t Tap) (ifindex int, err error) {
 		flags |= unix.IFF_MULTI_QUEUE
 	}
 	req.SetUint16(flags)
-	writes.Add(1)
+	Wrote()
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
 		return 0, fmt.Errorf("create tap %s: %w", t.Name, err)
 	}
-	made, err := linkByName(t.Name)
+	made, err := ByName(t.Name)
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(quiet(t.Name), netlink.LinkSetMTU(made, t.MTU), netlink.LinkSetAlias(made, t.Alias)); err != nil {
+	if err := errors.Join(Quiet(t.Name), netlink.LinkSetMTU(made, t.MTU), netlink.LinkSetAlias(made, t.Alias)); err != nil {
 		return 0, fmt.Errorf("configure tap %s: %w", t.Name, err)
 	}
 	if t.Owner != nil {

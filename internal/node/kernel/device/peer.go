@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package device
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 // ConfigurePeer gives the workload's end of a veth its addresses, a default route by each gateway, and its MTU. What is
 // there already is not written again; what others added is left.
 func ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error {
-	ns, err := openNetNS(netNS)
+	ns, err := OpenNetNS(netNS)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ type peer struct {
 
 func (p *peer) setMTU(mtu int) error {
 	if p.link.Attrs().MTU != mtu {
-		writes.Add(1)
+		Wrote()
 		if err := p.LinkSetMTU(p.link, mtu); err != nil {
 			return fmt.Errorf("set MTU of %s to %d: %w", p.name, mtu, err)
 		}
@@ -62,7 +62,7 @@ func (p *peer) setMTU(mtu int) error {
 	if p.link.Attrs().Flags&net.FlagUp != 0 {
 		return nil
 	}
-	writes.Add(1)
+	Wrote()
 	if err := p.LinkSetUp(p.link); err != nil {
 		return fmt.Errorf("bring %s up: %w", p.name, err)
 	}
@@ -80,7 +80,7 @@ func (p *peer) addAddress(prefix netip.Prefix) error {
 			return nil
 		}
 	}
-	writes.Add(1)
+	Wrote()
 	flags := 0
 	if prefix.Addr().Is6() {
 		flags = unix.IFA_F_NODAD // nobody else can have it, and a second of probing would be lost
@@ -102,7 +102,7 @@ func (p *peer) addDefault(gateway netip.Addr) error {
 		}
 	}
 	everywhere := &net.IPNet{IP: make(net.IP, gateway.BitLen()/8), Mask: net.CIDRMask(0, gateway.BitLen())}
-	writes.Add(1)
+	Wrote()
 	err = p.RouteReplace(&netlink.Route{
 		LinkIndex: p.link.Attrs().Index, Dst: everywhere, Gw: gateway.AsSlice(),
 		Flags: int(netlink.FLAG_ONLINK),
