@@ -33,6 +33,7 @@ var layers = []struct{ folder, may string }{
 	{"internal/node/kernel", "internal/netns"},
 	{"internal/node/reconcile", "internal/netns"},
 	{"internal/node/*", "internal/southbound internal/node/reconcile internal/node/kernel internal/netns"},
+	{"internal/bgp", "internal/node/kernel internal/netns"},
 	{"internal/agent", "api internal/southbound internal/node internal/netns"},
 	{"bpf", "internal/node internal/netns internal/southbound internal/trace"},
 	// From outside: what a user could do as well.
@@ -50,6 +51,7 @@ var layers = []struct{ folder, may string }{
 var owners = []struct{ prefix, folders string }{
 	{"go.etcd.io/", "internal/store"},
 	{"github.com/cilium/ebpf", "internal/node/kernel bpf lab bench"},
+	{"github.com/osrg/gobgp", "internal/bgp"},
 	{"github.com/vishvananda/netlink", "internal/node/kernel internal/netns"},
 	{"github.com/vishvananda/netns", "internal/node/kernel internal/netns"},
 }

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bgp is the speaker: a process of its own that keeps sessions with its neighbours and the kernel's routes as they say,
+// by all ways that are equally good.
+//
+// Its end stops no packet: routes stay in the kernel, and neighbours keep theirs (graceful restart, RFC 4724). A speaker that
+// starts takes over what it finds and writes differences only, once its neighbours have told all they know.
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	packet "github.com/osrg/gobgp/v4/pkg/packet/bgp"
+	"github.com/osrg/gobgp/v4/pkg/server"
+
+	"weft/internal/node/kernel/fib"
+)
+
+// Options are what a speaker needs to run.
+type Options struct {
+	Config  *Config
+	Socket  string // of the local API
+	Version string
+	Log     *slog.Logger
+}
+
+// lookEvery is how often a speaker looks at the kernel's routes, even if it heard of no change.
+const lookEvery = 10 * time.Second
+
+// speaker is a running one. All but run's own goroutine talk to it by do.
+type speaker struct {
+	Options
+	cfg     *Config
+	peering *peering
+	table   *fib.Table
+
+	device map[netip.Addr]string // by next hop
+	down   map[string]bool       // devices
+	eor    map[netip.Addr]bool   // peers that have told all
+	since  time.Time
+	ready  bool // what is in the kernel and nobody tells is not waited for any more
+	found  int  // routes at the start
+
+	do     chan func()
+	wake   chan struct{} // routes may have changed
+	ended  chan netip.Addr
+	writes atomic.Uint64
+}
+
+// Run speaks until ctx ends, and leaves all routes, its own and the neighbours', as they are.
+func Run(ctx context.Context, o Options) error {
+	s := &speaker{
+		Options: o, cfg: o.Config, since: time.Now(), device: make(map[netip.Addr]string), down: make(map[string]bool), eor: make(map[netip.Addr]bool),
+		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost),
+	}
+	local, err := listen(o.Socket)
+	if err != nil {
+		return err
+	}
+	defer local.Close()
+	if s.table, err = fib.Open(); err != nil {
+		return err
+	}
+	defer s.table.Close()
+	routes, err := s.table.Routes()
+	if err != nil {
+		return err
+	}
+	s.found = len(routes)
+	if s.peering, err = startPeering(ctx, s.cfg, s.found > 0, o.Log); err != nil {
+		return err
+	}
+	// No farewell: a neighbour that is told of the end forgets the routes.
+	if err := s.watch(ctx); err != nil {
+		return err
+	}
+	if err := s.peering.apply(ctx, s.cfg); err != nil {
+		return err
+	}
+	go s.serve(ctx, local)
+	o.Log.Info("speaks BGP", "as", s.cfg.AS, "peers", len(s.cfg.Peers), "routes found", s.found)
+	return s.run(ctx)
+}
+
+// watch hears of paths, sessions and ends of tables.
+func (s *speaker) watch(ctx context.Context) error {
+	awake := func() {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	return s.peering.server.WatchEvent(ctx, server.WatchEventMessageCallbacks{
+		OnBestPath: func([]*apiutil.Path, time.Time) { awake() },
+		OnPathEor: func(p *apiutil.Path, _ time.Time) {
+			select {
+			case s.ended <- p.PeerAddress:
+			case <-ctx.Done():
+			}
+		},
+		OnPeerUpdate: func(e *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
+			if e.Type == apiutil.PEER_EVENT_STATE {
+				switch e.Peer.State.SessionState {
+				case packet.BGP_FSM_ESTABLISHED, packet.BGP_FSM_IDLE:
+					s.Log.Info("session", "peer", e.Peer.State.NeighborAddress, "state", e.Peer.State.SessionState.String())
+				}
+				awake()
+			}
+		},
+	}, server.WatchBestPath(true), server.WatchEor(true), server.WatchPeer())
+}
+
+// run is the speaker's one goroutine.
+func (s *speaker) run(ctx context.Context) error {
+	links, lost, err := fib.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	start := time.NewTimer(s.cfg.StartWait)
+	defer start.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case do := <-s.do:
+			do()
+		case l, ok := <-links:
+			if !ok {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return errors.New("the kernel tells nothing of links any more")
+			}
+			s.link(ctx, l)
+		case peer := <-s.ended:
+			s.eor[peer] = true
+		case <-s.wake:
+		case <-lost:
+		case <-start.C:
+			s.ready = true
+		case <-look.C:
+		}
+		if err := s.sync(); err != nil {
+			s.Log.Error("routes are not as they should be", "err", err)
+		}
+	}
+}
+
+// link follows a device.
+func (s *speaker) link(ctx context.Context, l fib.Link) {
+	if s.down[l.Device] == !l.Up {
+		return
+	}
+	s.down[l.Device] = !l.Up
+	for _, p := range s.cfg.Peers {
+		if s.deviceOf(p.Address) != l.Device {
+			continue
+		}
+		s.Log.Info("link", "device", l.Device, "up", l.Up, "peer", p.Address)
+		if err := s.peering.link(ctx, p, l.Up); err != nil {
+			s.Log.Error("follow a link", "device", l.Device, "err", err)
+		}
+	}
+}
+
+// deviceOf is the device by which a next hop is reached; "" if there is none.
+func (s *speaker) deviceOf(hop netip.Addr) string {
+	if d, ok := s.device[hop]; ok {
+		return d
+	}
+	i := slices.IndexFunc(s.cfg.Peers, func(p Peer) bool { return p.Address == hop && p.Device != "" })
+	if i >= 0 {
+		s.device[hop] = s.cfg.Peers[i].Device
+		return s.device[hop]
+	}
+	d, err := s.table.Device(hop)
+	if err != nil {
+		return "" // its address may come yet
+	}
+	s.device[hop] = d
+	return d
+}
+
+// wanted are the routes that the neighbours' words make.
+func (s *speaker) wanted() (map[netip.Prefix]fib.Route, error) {
+	ways, err := s.peering.ways()
+	if err != nil {
+		return nil, err
+	}
+	wanted := make(map[netip.Prefix]fib.Route)
+	for _, w := range ways {
+		device := s.deviceOf(w.gateway)
+		if device == "" || s.down[device] {
+			continue
+		}
+		r := wanted[w.prefix]
+		r.To, r.Source = w.prefix, s.cfg.source(w.prefix.Addr().Is4())
+		if hop := (fib.NextHop{Gateway: w.gateway, Device: device}); !slices.Contains(r.By, hop) {
+			r.By = append(r.By, hop)
+		}
+		wanted[w.prefix] = r
+	}
+	for _, r := range wanted {
+		slices.SortFunc(r.By, fib.NextHop.Compare)
+	}
+	return wanted, nil
+}
+
+// sync writes what differs. Until the speaker is ready, a route that it found is left alone.
+func (s *speaker) sync() error {
+	wanted, err := s.wanted()
+	if err != nil {
+		return err
+	}
+	have, err := s.table.Routes()
+	if err != nil {
+		return err
+	}
+	if !s.ready {
+		s.ready = s.found == 0 || s.allEnded()
+		if s.ready {
+			s.Log.Info("the neighbours have told all", "after", time.Since(s.since).Round(time.Millisecond))
+		}
+	}
+	var errs []error
+	write := func(err error) {
+		s.writes.Add(1)
+		errs = append(errs, err)
+	}
+	for to, r := range wanted {
+		if old, ok := have[to]; ok && (old.Equal(r) || !s.ready) {
+			continue
+		}
+		write(s.table.Put(r))
+	}
+	for to := range have {
+		if _, ok := wanted[to]; !ok && s.ready {
+			write(s.table.Delete(to))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// allEnded reports whether every neighbour whose link is up has told all.
+func (s *speaker) allEnded() bool {
+	for _, p := range s.cfg.Peers {
+		if !s.eor[p.Address] && !s.down[s.deviceOf(p.Address)] {
+			return false
+		}
+	}
+	return true
+}
+
+// reconfigure changes the configuration of the running speaker: sessions and prefixes that stay are not touched.
+func (s *speaker) reconfigure(ctx context.Context, cfg *Config) error {
+	if cfg.AS != s.cfg.AS || cfg.RouterID != s.cfg.RouterID {
+		return fmt.Errorf("as and routerID are those of all sessions: they stay %d and %s until the process is started again", s.cfg.AS, s.cfg.RouterID)
+	}
+	if err := s.peering.apply(ctx, cfg); err != nil {
+		return err
+	}
+	s.cfg = cfg
+	clear(s.device)
+	return nil
+}
