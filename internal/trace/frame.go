@@ -90,6 +90,7 @@ type packet struct {
 	dst, src southbound.MAC
 	typ      uint16
 	ip       header
+	stage    string // of the path, where it is: for who reads the walk
 }
 
 // header is what is read of an IP header of either version, extension headers included.

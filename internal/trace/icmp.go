@@ -38,18 +38,19 @@ func (n *Node) echo(p *packet) Result {
 	if p.typ == typeIPv6 {
 		protocol, size, request, answer = protoICMP6, ipv6Len, icmp6EchoRequest, icmp6EchoReply
 	}
+	p.stage = stageRouter
 	if p.dst != n.cfg.RouterMAC {
-		return n.drop(p, reasonDstMAC, "router", fmt.Sprintf("for MAC %s, the router's is %s", p.dst, n.cfg.RouterMAC))
+		return n.drop(p, reasonDstMAC, p.ip.dst.String(), fmt.Sprintf("for MAC %s, the router's is %s", p.dst, n.cfg.RouterMAC))
 	}
 	if p.ip.protocol != protocol || p.ip.fragment || p.ip.len != size {
-		return n.drop(p, reasonRouterProto, "router", "the router answers echo requests only")
+		return n.drop(p, reasonRouterProto, p.ip.dst.String(), "the router answers echo requests only")
 	}
 	if len(p.frame) < ethernetLen+size+icmpLen || p.typ == typeIPv6 && p.ip.total < size+icmpLen {
-		return n.drop(p, reasonShort, "router", "")
+		return n.drop(p, reasonShort, p.ip.dst.String(), "")
 	}
 	icmp := p.frame[ethernetLen+size:]
 	if icmp[0] != request || icmp[1] != 0 {
-		return n.drop(p, reasonRouterProto, "router", "the router answers echo requests only")
+		return n.drop(p, reasonRouterProto, p.ip.dst.String(), "the router answers echo requests only")
 	}
 	icmp[0] = answer
 	replaceSum(icmp[2:4], uint16(request)<<8, uint16(answer)<<8)
@@ -57,7 +58,7 @@ func (n *Node) echo(p *packet) Result {
 	p.setTTL(replyTTL)
 	addresses := p.frame[ethernetLen+size-2*len(p.ip.src.AsSlice()) : ethernetLen+size]
 	copy(addresses, slices.Concat(p.ip.dst.AsSlice(), p.ip.src.AsSlice()))
-	n.note("router", p.ip.dst.String(), "answer", "echo reply")
+	n.note(stageRouter, p.ip.dst.String(), "answer", "echo reply")
 	return Result{Verdict: Answer, Frame: p.frame}
 }
 
@@ -144,4 +145,25 @@ func (p *packet) mayBeTold() bool {
 		return ok && !slices.Contains([]byte{icmpUnreachable, icmpQuench, icmpRedirect, icmpTimeExceeded, icmpParameter}, kind)
 	}
 	return true
+}
+
+// Tells is what the sender of a dropped packet is told; "": nothing.
+func (r Result) Tells() string {
+	p := packet{frame: r.Told}
+	if r.Told == nil || p.ethernet() != "" || p.fixed() != "" {
+		return ""
+	}
+	icmp, ipv6 := p.frame[ethernetLen+p.ip.len:], p.typ == typeIPv6
+	mtu := binary.BigEndian.Uint32(icmp[4:])
+	switch kind, code := icmp[0], icmp[1]; {
+	case !ipv6 && kind == icmpTimeExceeded, ipv6 && kind == icmp6TimeExceeded:
+		return "time exceeded"
+	case !ipv6 && kind == icmpUnreachable && code == icmpFragNeeded:
+		return fmt.Sprintf("fragmentation needed, MTU %d", mtu)
+	case ipv6 && kind == icmp6TooBig:
+		return fmt.Sprintf("packet too big, MTU %d", mtu)
+	case ipv6:
+		return "unreachable, no route"
+	}
+	return "host unreachable"
 }

@@ -42,6 +42,7 @@ func (p *packet) neighbourDiscovery() (kind byte, is bool) {
 // neighbour ends a message about the link.
 func (n *Node) neighbour(p *packet, port southbound.Port, kind byte) Result {
 	object := objectOf(port)
+	p.stage = stageNeighbour
 	switch {
 	case kind == ndRouterAdvert || kind == ndRedirect:
 		return n.drop(p, reasonRAGuard, object, "ports are no routers")
@@ -50,7 +51,7 @@ func (n *Node) neighbour(p *packet, port southbound.Port, kind byte) Result {
 	case kind == mldQuery:
 		return n.drop(p, reasonMulticast, object, "there are no groups to ask for")
 	case kind != ndRouterSolicit && kind != ndNeighborSolicit && kind != ndNeighborAdvert:
-		n.note("neighbour", object, "consumed", "a group membership")
+		n.note(stageNeighbour, object, "consumed", "a group membership")
 		return Result{Verdict: Consumed, Frame: p.frame}
 	}
 	size := ndLen
@@ -113,7 +114,7 @@ func (n *Node) neighbourMessage(p *packet, port southbound.Port, kind byte, targ
 		}
 	}
 	if own || probe && ownLink(port, target) {
-		n.note("neighbour", object, "consumed", "about its own address")
+		n.note(stageNeighbour, object, "consumed", "about its own address")
 		return Result{Verdict: Consumed, Frame: p.frame}
 	}
 	to, ok := n.locations[locationKey{port.VNI, target}]
@@ -125,7 +126,7 @@ func (n *Node) neighbourMessage(p *packet, port southbound.Port, kind byte, targ
 	case !ok || to.subnet != port.Subnet:
 		return n.drop(p, reasonNDUnknown, n.vpc(port.VNI), fmt.Sprintf("nobody in the subnet has %s", target))
 	}
-	n.note("neighbour", n.vpc(port.VNI), "answer", fmt.Sprintf("%s is at %s", target, to.mac))
+	n.note(stageNeighbour, n.vpc(port.VNI), "answer", fmt.Sprintf("%s is at %s", target, to.mac))
 	return Result{Verdict: Answer, Frame: p.advertise(target, to.mac, flags)}
 }
 

@@ -62,6 +62,7 @@ type Node struct {
 	routes    map[tableKey][]route   // of each route table
 	senders   map[locationKey]uint16 // VNI and tunnel end: number of the node
 	vpcs      map[uint32]southbound.VPC
+	subnets   []southbound.Subnet
 	self      map[uint32]netip.Addr // the node's own tunnel end, by VNI
 	names     map[uint16]string     // of other nodes
 	recorder  *recorder
@@ -84,9 +85,10 @@ type location struct {
 	kind   kind
 	mac    southbound.MAC
 	subnet uint32
-	port   PortID     // local
-	node   uint16     // remote
-	tunnel netip.Addr // remote
+	port   PortID       // local
+	node   uint16       // remote
+	tunnel netip.Addr   // remote
+	via    netip.Prefix // of a route: its prefix
 }
 
 type kind uint8
@@ -110,9 +112,8 @@ type route struct {
 // builder is what is known of a node while its tables are made.
 type builder struct {
 	*Node
-	subnets []southbound.Subnet
-	peers   map[southbound.Key]southbound.Peer
-	here    map[locationKey]PortID
+	peers map[southbound.Key]southbound.Peer
+	here  map[locationKey]PortID
 }
 
 // NewNode builds a node's tables from its rows, with every port of it in place.
@@ -202,7 +203,9 @@ func (b *builder) route(r southbound.Route) {
 			}
 		}
 	}
-	b.routes[key] = append(b.routes[key], route{r.Prefix, b.nextHop(r)})
+	to := b.nextHop(r)
+	to.via = r.Prefix
+	b.routes[key] = append(b.routes[key], route{r.Prefix, to})
 }
 
 // nextHop is where a route leads.

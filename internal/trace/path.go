@@ -3,6 +3,7 @@
 package trace
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -20,6 +21,18 @@ var (
 	allServers   = netip.MustParseAddr("ff02::1:2") // of DHCPv6, and relays
 )
 
+// Where on the path something is decided, as people read it.
+const (
+	stageFromPort   = "from port"
+	stageARP        = "arp"
+	stageNeighbour  = "neighbour"
+	stageBridge     = "bridge"
+	stageRoute      = "route"
+	stageRouter     = "router"
+	stageFromTunnel = "from tunnel"
+	stageToPort     = "to port"
+)
+
 // Ports of DHCP (RFC 2131, RFC 8415).
 const (
 	dhcpServer, dhcpClient   = 67, 68
@@ -28,7 +41,7 @@ const (
 
 // FromPort is bpf/from_port: a frame that the workload of a port sends. The order of checks is the program's.
 func (n *Node) FromPort(id PortID, frame []byte) Result {
-	p := packet{frame: slices.Clone(frame)}
+	p := packet{frame: slices.Clone(frame), stage: stageFromPort}
 	object := "port/" + id.String()
 	port, ok := n.ports[id]
 	if !ok {
@@ -68,7 +81,7 @@ func (n *Node) fromPort4(p *packet, port southbound.Port) Result {
 	if reason, why := n.mayPass4(p, port); reason != "" {
 		return n.refuse(p, port, reason, object, why)
 	}
-	n.note("from port", object, "pass", "source MAC and address are the port's")
+	n.note(stageFromPort, object, "pass", passes(p, port))
 	return n.onward(p, port)
 }
 
@@ -97,7 +110,7 @@ func (n *Node) fromPort6(p *packet, port southbound.Port) Result {
 	if reason, why := n.mayPass6(p, port); reason != "" {
 		return n.refuse(p, port, reason, object, why)
 	}
-	n.note("from port", object, "pass", "source MAC and address are the port's")
+	n.note(stageFromPort, object, "pass", passes(p, port))
 	if p.ip.dst == routerLink {
 		return n.echo(p)
 	}
@@ -107,18 +120,30 @@ func (n *Node) fromPort6(p *packet, port southbound.Port) Result {
 	return n.onward(p, port)
 }
 
+// passes tells why a port may send the packet.
+func passes(p *packet, port southbound.Port) string {
+	if p.ip.src != address(port, p.ip.src.Is4()) && allowed(port, p.ip.src) {
+		return fmt.Sprintf("source MAC is the port's, %s is an allowed source", p.ip.src)
+	}
+	return "source MAC and address are the port's"
+}
+
 // onward takes a packet that may pass to where its destination is.
 func (n *Node) onward(p *packet, port southbound.Port) Result {
 	to, ok := n.find(p, port)
+	p.stage = stageRoute
+	if p.dst != n.cfg.RouterMAC {
+		p.stage = stageBridge
+	}
 	switch {
 	case !ok:
 		return n.refuse(p, port, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("%s lives nowhere in the VPC", p.ip.dst))
 	case to.kind == nowhere:
-		return n.refuse(p, port, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("the port that %s is routed through is attached nowhere", p.ip.dst))
+		return n.refuse(p, port, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("the next hop of %s is attached nowhere", to.via))
 	case to.kind == blackhole:
-		return n.refuse(p, port, reasonBlackhole, n.vpc(port.VNI), fmt.Sprintf("a route makes %s a hole", p.ip.dst))
+		return n.refuse(p, port, reasonBlackhole, n.vpc(port.VNI), fmt.Sprintf("%s of route table %d is a blackhole", to.via, port.Table))
 	case to.kind == local && to.port == PortID{port.Tenant, port.Name}:
-		return n.refuse(p, port, reasonToSelf, n.vpc(port.VNI), "the route leads back to the port itself")
+		return n.refuse(p, port, reasonToSelf, n.vpc(port.VNI), fmt.Sprintf("%s of route table %d leads back to the port itself", to.via, port.Table))
 	case to.kind == router:
 		return n.echo(p)
 	}
@@ -137,7 +162,7 @@ func (n *Node) asks4(p *packet, port southbound.Port) bool {
 
 // service hands the packet to the agent.
 func (n *Node) service(p *packet, object, what string) Result {
-	n.note("to agent", object, "pass", what)
+	n.note("to agent", object, "deliver", what)
 	return Result{Verdict: Service, Frame: p.frame}
 }
 
@@ -221,7 +246,7 @@ func (n *Node) forward(p *packet, port southbound.Port, to location) Result {
 		if p.dst != to.mac || to.subnet != port.Subnet {
 			return n.refuse(p, port, reasonDstMAC, n.vpc(port.VNI), fmt.Sprintf("%s is neither the router's MAC nor that of %s in this subnet", p.dst, p.ip.dst))
 		}
-		n.note("bridge", n.vpc(port.VNI), "pass", fmt.Sprintf("subnet %d", to.subnet))
+		n.note(stageBridge, n.vpc(port.VNI), "pass", "inside "+n.prefix(port.VNI, p.ip.dst))
 	} else {
 		if p.ip.ttl <= 1 {
 			return n.refuse(p, port, reasonTTL, n.vpc(port.VNI), fmt.Sprintf("TTL %d at the router", p.ip.ttl))
@@ -229,28 +254,39 @@ func (n *Node) forward(p *packet, port southbound.Port, to location) Result {
 		before := p.ip.ttl
 		p.setMACs(to.mac, n.cfg.RouterMAC)
 		p.setTTL(before - 1)
-		n.note("route", n.vpc(port.VNI), "pass", n.routeDetail(port, to, before))
+		n.note(stageRoute, n.vpc(port.VNI), "pass", fmt.Sprintf("%s, TTL %d to %d", n.wayOf(p, port, to), before, before-1))
 	}
 	if to.kind == remote {
-		n.note("to tunnel", "node/"+n.names[to.node], "pass", fmt.Sprintf("VNI %d, to %s", port.VNI, to.tunnel))
+		n.note("to tunnel", "node/"+n.names[to.node], "pass", fmt.Sprintf("VNI %d, %s to %s", port.VNI, n.self[port.VNI], to.tunnel))
 		return Result{Verdict: Tunnel, Frame: p.frame, Node: to.node, Remote: to.tunnel}
 	}
-	n.note("to port", "port/"+to.port.String(), "deliver", "")
+	n.note(stageToPort, "port/"+to.port.String(), "deliver", "MAC "+to.mac.String())
 	return Result{Verdict: Local, Frame: p.frame, Port: to.port}
 }
 
-// routeDetail tells which way a packet is routed: to a subnet, or by a route of the table.
-func (n *Node) routeDetail(port southbound.Port, to location, ttl byte) string {
-	if to.subnet == 0 {
-		return fmt.Sprintf("route table %d, next hop %s, TTL %d to %d", port.Table, to.mac, ttl, ttl-1)
+// wayOf tells what leads a packet on: a route of the table, or the subnet it is for.
+func (n *Node) wayOf(p *packet, port southbound.Port, to location) string {
+	if to.via.IsValid() {
+		return fmt.Sprintf("%s of route table %d, next hop %s", to.via, port.Table, to.mac)
 	}
-	return fmt.Sprintf("subnet %d to subnet %d, TTL %d to %d", port.Subnet, to.subnet, ttl, ttl-1)
+	return "to " + n.prefix(port.VNI, p.ip.dst)
+}
+
+// prefix is the subnet of an address.
+func (n *Node) prefix(vni uint32, a netip.Addr) string {
+	for _, s := range n.subnets {
+		if s.VNI == vni && s.Prefix.Contains(a) {
+			return "subnet " + s.Prefix.String()
+		}
+	}
+	return a.String()
 }
 
 // FromUplink is bpf/from_uplink: a frame that came through the tunnel from a tunnel end.
 func (n *Node) FromUplink(vni uint32, from netip.Addr, frame []byte) Result {
-	p := packet{frame: slices.Clone(frame)}
-	if _, ok := n.senders[locationKey{vni, from}]; !ok {
+	p := packet{frame: slices.Clone(frame), stage: stageFromTunnel}
+	sender, ok := n.senders[locationKey{vni, from}]
+	if !ok {
 		return n.drop(&p, reasonPeerUnknown, from.String(), fmt.Sprintf("no node at %s may send VNI %d", from, vni))
 	}
 	reason := p.ethernet()
@@ -260,7 +296,8 @@ func (n *Node) FromUplink(vni uint32, from netip.Addr, frame []byte) Result {
 	if reason != "" {
 		return n.drop(&p, reason, from.String(), "")
 	}
-	n.note("from tunnel", n.vpc(vni), "pass", fmt.Sprintf("%s may send VNI %d", from, vni))
+	n.note(stageFromTunnel, "node/"+n.names[sender], "pass", fmt.Sprintf("%s may send VNI %d, %s", from, vni, n.vpc(vni)))
+	p.stage = stageToPort
 	to, ok := n.locations[locationKey{vni, p.ip.dst}]
 	here := ok && to.kind == local
 	if !here || p.dst != to.mac {
@@ -274,13 +311,13 @@ func (n *Node) FromUplink(vni uint32, from netip.Addr, frame []byte) Result {
 			return n.drop(&p, reasonDstMAC, "port/"+to.port.String(), fmt.Sprintf("for MAC %s, the port's is %s", p.dst, to.mac))
 		}
 	}
-	n.note("to port", "port/"+to.port.String(), "deliver", "")
+	n.note(stageToPort, "port/"+to.port.String(), "deliver", "MAC "+to.mac.String())
 	return Result{Verdict: Local, Frame: p.frame, Port: to.port}
 }
 
 // FromService is bpf/from_service: a frame that the agent sends to a port.
 func (n *Node) FromService(id PortID, frame []byte) Result {
-	p := packet{frame: slices.Clone(frame)}
+	p := packet{frame: slices.Clone(frame), stage: "from agent"}
 	if reason := p.ethernet(); reason != "" {
 		return n.drop(&p, reason, "agent", "")
 	}
@@ -292,19 +329,20 @@ func (n *Node) FromService(id PortID, frame []byte) Result {
 		return n.drop(&p, reasonDstMAC, objectOf(port), fmt.Sprintf("for MAC %s, the port's is %s", p.dst, port.MAC))
 	}
 	p.setMACs(p.dst, n.cfg.RouterMAC)
-	n.note("to port", objectOf(port), "deliver", "from the agent")
+	n.note(stageToPort, objectOf(port), "deliver", "from the agent")
 	return Result{Verdict: Local, Frame: p.frame, Port: id}
 }
 
 // FromHost is bpf/to_port: a frame that the node's own stack sends to a port.
 func (n *Node) FromHost(id PortID, frame []byte) Result {
-	p := packet{frame: slices.Clone(frame)}
+	p := packet{frame: slices.Clone(frame), stage: "from host"}
 	return n.drop(&p, reasonHostToPort, "port/"+id.String(), "the node itself cannot speak to ports")
 }
 
 // arp answers for the router and for neighbours (RFC 826); probes with sender 0 as in RFC 5227.
 func (n *Node) arp(p *packet, port southbound.Port) Result {
 	object := objectOf(port)
+	p.stage = stageARP
 	if len(p.frame) < ethernetLen+arpLen {
 		return n.drop(p, reasonShort, object, "")
 	}
@@ -319,14 +357,14 @@ func (n *Node) arp(p *packet, port southbound.Port) Result {
 		return n.drop(p, reasonARPSpoof, object, fmt.Sprintf("sender %s at %s is not the port", sender, senderMAC))
 	}
 	if target == own || target == sender {
-		n.note("arp", object, "consumed", "about its own address")
+		n.note(stageARP, object, "consumed", "about its own address")
 		return Result{Verdict: Consumed, Frame: p.frame}
 	}
 	to, ok := n.locations[locationKey{port.VNI, target}]
 	if !ok || to.kind != router && to.subnet != port.Subnet {
 		return n.drop(p, reasonARPUnknown, n.vpc(port.VNI), fmt.Sprintf("nobody in the subnet has %s", target))
 	}
-	n.note("arp", n.vpc(port.VNI), "answer", fmt.Sprintf("%s is at %s", target, to.mac))
+	n.note(stageARP, n.vpc(port.VNI), "answer", fmt.Sprintf("%s is at %s", target, to.mac))
 	reply := make([]byte, 0, len(p.frame))
 	reply = append(append(append(reply, p.src[:]...), to.mac[:]...), p.frame[12:14]...)
 	reply = append(reply, a[:6]...)
@@ -347,8 +385,8 @@ func (n *Node) vpc(vni uint32) string {
 // objectOf names a port's row.
 func objectOf(port southbound.Port) string { return "port/" + PortID{port.Tenant, port.Name}.String() }
 
-// drop ends a walk.
+// drop ends a walk; without why, the reason says it all.
 func (n *Node) drop(p *packet, reason, object, why string) Result {
-	n.note("drop", object, reason, why)
+	n.note(p.stage, object, "drop", cmp.Or(why, reason))
 	return Result{Verdict: Drop, Reason: reason, Frame: p.frame}
 }

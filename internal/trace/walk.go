@@ -44,20 +44,29 @@ func (n *Node) Frame(id PortID, f Flow) ([]byte, error) {
 	if !src.IsValid() {
 		return nil, fmt.Errorf("port %s has no address of the family of %s", id, f.To)
 	}
-	dst := n.cfg.RouterMAC
-	mac, subnet, known := n.Locate(port.VNI, f.To)
+	dst, ask := n.nextMAC(port, src, f.To)
 	switch {
-	case known && subnet == port.Subnet:
-		dst = mac
-	case !known && onLink(port, f.To) && src.Is4():
-		return askARP(port, src, f.To), nil
-	case !known && onLink(port, f.To):
-		return askND(port, src, f.To), nil
-	}
-	if src.Is4() {
+	case ask != nil:
+		return ask, nil
+	case src.Is4():
 		return slices.Concat(dst[:], port.MAC[:], []byte{typeIPv4 >> 8, typeIPv4 & 0xff}, packet4(src, f)), nil
 	}
 	return slices.Concat(dst[:], port.MAC[:], []byte{typeIPv6 >> 8, typeIPv6 & 0xff}, packet6(src, f)), nil
+}
+
+// nextMAC is where a workload sends a packet for an address: to the MAC that it learns by ARP or Neighbor Discovery, or to
+// the router outside of its subnet. Where nobody would answer it, ask is its question.
+func (n *Node) nextMAC(port southbound.Port, src, to netip.Addr) (mac southbound.MAC, ask []byte) {
+	mac, subnet, known := n.Locate(port.VNI, to)
+	switch {
+	case known && subnet == port.Subnet:
+		return mac, nil
+	case known || !onLink(port, to):
+		return n.cfg.RouterMAC, nil
+	case to.Is4():
+		return mac, askARP(port, src, to)
+	}
+	return mac, askND(port, src, to)
 }
 
 func packet4(src netip.Addr, f Flow) []byte {
@@ -137,25 +146,63 @@ func layer4(f Flow) []byte {
 }
 
 // Walk follows a frame from a port over the nodes (by number) to its end. The packet path takes one hop between nodes at
-// most, and so does the walk.
+// most, and so does the walk, until a port has the packet. A port that is not the packet's addressee but the next hop of a
+// route is an appliance: the walk goes on as if it routed the packet, and ends where it would get it again.
 func Walk(nodes map[uint16]*Node, start uint16, id PortID, frame []byte) ([]Step, Result) {
 	rec := &recorder{}
-	n, ok := nodes[start]
+	appliances := map[PortID]bool{}
+	for {
+		n, ok := nodes[start]
+		if !ok {
+			return rec.steps, Result{Verdict: Drop, Reason: reasonPortUnknown, Frame: frame}
+		}
+		r := n.recorded(rec, func() Result { return n.FromPort(id, frame) })
+		if r.Verdict == Tunnel {
+			start, r = rec.arrive(nodes, n, n.ports[id].VNI, r)
+		}
+		if r.Verdict != Local {
+			return rec.steps, r
+		}
+		n, id = nodes[start], r.Port
+		next, forwards := n.passOn(id, r.Frame)
+		if !forwards {
+			return rec.steps, r
+		}
+		object := "port/" + id.String()
+		if appliances[id] {
+			rec.steps = append(rec.steps, Step{n.Name, "appliance", object, "drop", "it had the packet before: it goes round until its TTL is spent"})
+			return rec.steps, Result{Verdict: Drop, Reason: reasonTTL, Frame: r.Frame}
+		}
+		appliances[id] = true
+		rec.steps = append(rec.steps, Step{n.Name, "appliance", object, "forward", "not its own address: an appliance, taken to route it on"})
+		frame = next
+	}
+}
+
+// arrive is the end of a tunnel: the node that the packet was sent to, and what becomes of it there. A node without rows
+// takes part in no VPC.
+func (rec *recorder) arrive(nodes map[uint16]*Node, from *Node, vni uint32, r Result) (uint16, Result) {
+	at, ok := nodes[r.Node]
 	if !ok {
-		return nil, Result{Verdict: Drop, Reason: reasonPortUnknown, Frame: frame}
+		at = NewNode(from.names[r.Node], nil, from.cfg)
 	}
-	r := n.recorded(rec, func() Result { return n.FromPort(id, frame) })
-	if r.Verdict != Tunnel {
-		return rec.steps, r
+	return r.Node, at.recorded(rec, func() Result { return at.FromUplink(vni, from.self[vni], r.Frame) })
+}
+
+// passOn is the frame that the workload of a port sends when it routes the one that it has got; forwards is false where
+// that one was for the port itself.
+func (n *Node) passOn(id PortID, frame []byte) (next []byte, forwards bool) {
+	p, port := packet{frame: slices.Clone(frame)}, n.ports[id]
+	if p.ethernet() != "" || p.fixed() != "" || p.ip.dst == address(port, p.ip.dst.Is4()) || p.ip.ttl <= 1 {
+		return nil, false
 	}
-	other, ok := nodes[r.Node]
-	if !ok {
-		rec.steps = append(rec.steps, Step{fmt.Sprintf("node %d", r.Node), "from tunnel", r.Remote.String(), "unknown", "the node has no rows here: it does not host the VPC"})
-		return rec.steps, r
+	mac, ask := n.nextMAC(port, address(port, p.ip.dst.Is4()), p.ip.dst)
+	if ask != nil {
+		return ask, true
 	}
-	port := n.ports[id]
-	r = other.recorded(rec, func() Result { return other.FromUplink(port.VNI, n.self[port.VNI], r.Frame) })
-	return rec.steps, r
+	p.setMACs(mac, port.MAC)
+	p.setTTL(p.ip.ttl - 1)
+	return p.frame, true
 }
 
 // recorded runs f with the node's steps going to rec.
