@@ -143,13 +143,14 @@ type AgentStatus struct {
 
 // Trace is what would become of a packet, computed from what the nodes were told; nothing is sent.
 type Trace struct {
-	Packet  string      `json:"packet" doc:"The packet in one line." example:"tcp 10.0.1.4:40000 > 10.0.2.4:5432"`
+	Packet  string      `json:"packet" doc:"The packet in one line." example:"tcp 10.0.1.4:* > 10.0.2.4:5432"`
 	Steps   []TraceStep `json:"steps" doc:"What is decided on the way, in order."`
 	Verdict string      `json:"verdict" doc:"How it ends." enum:"delivered,answered,consumed,dropped"`
 	Port    string      `json:"port,omitempty" doc:"Delivered: who gets it, as tenant/port."`
 	Node    string      `json:"node" doc:"Where it ends."`
 	Reason  string      `json:"reason,omitempty" doc:"Dropped: the drop reason that would count." example:"no-location"`
 	Told    string      `json:"told,omitempty" doc:"Dropped: what the router tells the sender, by ICMP; absent: nothing." example:"host unreachable"`
+	Fix     string      `json:"fix,omitempty" doc:"Dropped: what to look at, or to do."`
 }
 
 // TraceStep is one decision.

@@ -148,6 +148,8 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			{Node: "host-1", Tenant: "red", Reason: "src-ip-spoof", Packets: 10, Bytes: 840, Meaning: "the source address is not the port's"},
 			{Node: "host-2", Reason: "tunnel-peer-unknown", Packets: 2, Bytes: 100, Meaning: "the sender is no node of the VPC"},
 		}})
+	case strings.HasSuffix(r.URL.Path, "/trace"):
+		d.answer(w, traces[r.URL.Query().Get("to")])
 	case r.URL.Path == "/api/v1/apply":
 		d.apply(w, r)
 	case strings.HasPrefix(r.URL.Path, "/api/v1/nodes/host-1/ask/"):
@@ -331,28 +333,33 @@ func TestOutput(t *testing.T) {
 		"error_context":     "--context other get tenants",
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, errs, code := weft("", strings.Fields(line)...)
-			shown := strings.NewReplacer(file, "doc.yaml", bad, "bad.yaml", tableFile, "table.yaml", os.Getenv("WEFT_CONFIG"), "config.yaml").Replace(line)
-			got := fmt.Sprintf("$ weft %s\n%s", shown, moments.ReplaceAllString(out, "TIME"))
-			if errs != "" {
-				got += "--- stderr\n" + strings.NewReplacer(os.Getenv("WEFT_CONFIG"), "config.yaml", bad, "bad.yaml").Replace(errs)
-			}
-			got += fmt.Sprintf("--- exit %d\n", code)
-			got = regexp.MustCompile(`https://127\.0\.0\.1:\d+`).ReplaceAllString(got, "https://127.0.0.1:7443")
-			golden := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.MkdirAll("testdata", 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil || got != string(want) {
-				t.Errorf("got\n%s\nwant (%v)\n%s", got, err, want)
-			}
+			golden(t, name, line, strings.NewReplacer(file, "doc.yaml", bad, "bad.yaml", tableFile, "table.yaml", os.Getenv("WEFT_CONFIG"), "config.yaml"))
 		})
+	}
+}
+
+// golden compares what a command line prints, with paths of this run replaced, with testdata/NAME.golden.
+func golden(t *testing.T, name, line string, paths *strings.Replacer) {
+	t.Helper()
+	out, errs, code := weft("", strings.Fields(line)...)
+	got := fmt.Sprintf("$ weft %s\n%s", paths.Replace(line), moments.ReplaceAllString(out, "TIME"))
+	if errs != "" {
+		got += "--- stderr\n" + paths.Replace(errs)
+	}
+	got += fmt.Sprintf("--- exit %d\n", code)
+	got = regexp.MustCompile(`https://127\.0\.0\.1:\d+`).ReplaceAllString(got, "https://127.0.0.1:7443")
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || got != string(want) {
+		t.Errorf("got\n%s\nwant (%v)\n%s", got, err, want)
 	}
 }
 

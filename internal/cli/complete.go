@@ -40,10 +40,10 @@ func complete(env *term.Env, root *cobra.Command) {
 	walk(root)
 }
 
-// completePorts completes one TENANT/PORT.
-func completePorts(env *term.Env) cobra.CompletionFunc {
+// completePorts completes the first arguments, each a TENANT/PORT.
+func completePorts(env *term.Env, arguments int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
+		if len(args) >= arguments {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return names(cmd.Context(), env, string(v1.KindPort), begun), cobra.ShellCompDirectiveNoFileComp

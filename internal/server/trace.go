@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	v1 "weft/api/v1"
 	"weft/internal/southbound"
@@ -44,8 +45,15 @@ func (l *live) Trace(tenant, name string, to netip.Addr, protocol string, port u
 // traceNodes builds the tables of every node that hosts the port's VPC.
 func (l *live) traceNodes(p *v1.Port) (nodes map[uint16]*trace.Node, start uint16) {
 	nodes = make(map[uint16]*trace.Node)
-	cfg := trace.Config{RouterMAC: southbound.MAC(v1.RouterMAC), MTU: traceMTU}
-	for _, o := range l.store.View().List(v1.KindNode, "") {
+	view := l.store.View()
+	tables := make(map[uint32]string)
+	for _, o := range view.List(v1.KindRouteTable, p.Tenant) {
+		if t := o.(*v1.RouteTable); t.Spec.VPC == p.Status.VPC {
+			tables[t.Status.Number] = t.Name
+		}
+	}
+	cfg := trace.Config{RouterMAC: southbound.MAC(v1.RouterMAC), MTU: traceMTU, Table: func(_, number uint32) string { return tables[number] }}
+	for _, o := range view.List(v1.KindNode, "") {
 		n := o.(*v1.Node)
 		rows := l.hub.Rows(n.Status.Number)
 		if len(rows) == 0 {
@@ -61,7 +69,7 @@ func (l *live) traceNodes(p *v1.Port) (nodes map[uint16]*trace.Node, start uint1
 
 // toTrace writes a walk in the API's words.
 func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r trace.Result) *v1.Trace {
-	out := &v1.Trace{Steps: []v1.TraceStep{}, Reason: r.Reason, Told: trace.ToldWords(r.Told)}
+	out := &v1.Trace{Steps: []v1.TraceStep{}, Reason: r.Reason, Told: r.Tells()}
 	var from netip.Addr
 	for _, a := range p.Status.Addresses {
 		if a.Is4() == f.To.Is4() {
@@ -70,7 +78,8 @@ func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r tr
 	}
 	out.Packet = fmt.Sprintf("%s %s > %s", protocol, from, f.To)
 	if protocol != "icmp" {
-		out.Packet = fmt.Sprintf("%s %s > %s", protocol, netip.AddrPortFrom(from, trace.SourcePort), netip.AddrPortFrom(f.To, f.Port))
+		source := strings.TrimSuffix(netip.AddrPortFrom(from, 0).String(), "0") // any port
+		out.Packet = fmt.Sprintf("%s %s* > %s", protocol, source, netip.AddrPortFrom(f.To, f.Port))
 	}
 	for _, s := range steps {
 		out.Steps = append(out.Steps, v1.TraceStep(s))
@@ -84,7 +93,46 @@ func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r tr
 	case trace.Consumed, trace.Service:
 		out.Verdict = "consumed"
 	default:
-		out.Verdict = "dropped"
+		out.Verdict, out.Fix = "dropped", traceFix(p, f, r.Reason, steps)
 	}
 	return out
+}
+
+// traceFix says what to look at where a packet is dropped; "" where the reason says it all.
+func traceFix(p *v1.Port, f trace.Flow, reason string, steps []trace.Step) string {
+	tenant, port, table := p.Tenant, p.Tenant+"/"+p.Name, ""
+	if len(steps) > 0 {
+		if name, ok := strings.CutPrefix(steps[len(steps)-1].Object, "routetable/"); ok {
+			table = "weft describe routetable " + name
+		}
+	}
+	switch reason {
+	case "arp-unknown", "nd-unknown":
+		return fmt.Sprintf("no port of subnet %s has %s: weft get ports -t %s", p.Spec.Subnet, f.To, tenant)
+	case "no-location":
+		if table != "" {
+			return "attach the port that the route leads to: " + table
+		}
+		return fmt.Sprintf("give %s to a port that is attached, or route it: weft get ports,routetables -t %s", f.To, tenant)
+	case "blackhole":
+		return table
+	case "src-ip-spoof":
+		return "add the source to the allowedSources of the port that sends it: weft explain port.spec.allowedSources"
+	case "to-self":
+		if table != "" {
+			return "the appliance needs a route table that does not lead to itself: " + table
+		}
+		return "a workload keeps packets to itself"
+	case "router-proto":
+		return fmt.Sprintf("the router answers ping only: weft trace %s %s", port, f.To)
+	case "ttl-expired":
+		return "routes lead in a circle: weft get routetables -t " + tenant + " -o wide"
+	case "not-local", "tunnel-peer-unknown", "port-unknown":
+		return "the nodes do not agree yet, or a port has moved: weft get nodes; weft describe vpc " + p.Status.VPC + " -t " + tenant
+	case "multicast", "broadcast":
+		return "a VPC carries packets to single addresses only"
+	case "link-local":
+		return "use addresses of the subnet: weft describe port " + port
+	}
+	return ""
 }

@@ -87,29 +87,6 @@ func (n *Node) refuse(p *packet, port southbound.Port, reason, object, why strin
 	return r
 }
 
-// ToldWords says in words what an error of the router tells its receiver; "" of none.
-func ToldWords(told []byte) string {
-	if len(told) < ethernetLen+ipv6Len+icmpLen {
-		return ""
-	}
-	message, ipv6 := told[ethernetLen+ipv4Len:], told[ethernetLen]>>4 == 6
-	if ipv6 {
-		message = told[ethernetLen+ipv6Len:]
-	}
-	mtu := binary.BigEndian.Uint32(message[4:])
-	switch kind := message[0]; {
-	case ipv6 && kind == icmp6TimeExceeded, !ipv6 && kind == icmpTimeExceeded:
-		return "time exceeded"
-	case ipv6 && kind == icmp6TooBig:
-		return fmt.Sprintf("packet too big, MTU %d", mtu)
-	case ipv6:
-		return "unreachable, no route"
-	case message[1] == icmpFragNeeded:
-		return fmt.Sprintf("fragmentation needed, MTU %d", mtu)
-	}
-	return "host unreachable"
-}
-
 // errorFor is the first 8 bytes of the error for a reason, without checksum; nil: none.
 func (n *Node) errorFor(p *packet, reason string) []byte {
 	mtu := []byte{byte(n.cfg.MTU >> 24), byte(n.cfg.MTU >> 16), byte(n.cfg.MTU >> 8), byte(n.cfg.MTU)}

@@ -49,6 +49,9 @@ func (p PortID) String() string { return p.Tenant + "/" + p.Name }
 type Config struct {
 	RouterMAC southbound.MAC
 	MTU       int // of the overlay, layer 3, bytes
+
+	// Table names a route table of a VNI for who reads a walk: rows have its number only. Nil: the number.
+	Table func(vni, number uint32) string
 }
 
 // Node is the tables of one node, as its agent makes them of its rows. Rates are not in it: what the programs limit, the

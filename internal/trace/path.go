@@ -139,11 +139,11 @@ func (n *Node) onward(p *packet, port southbound.Port) Result {
 	case !ok:
 		return n.refuse(p, port, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("%s lives nowhere in the VPC", p.ip.dst))
 	case to.kind == nowhere:
-		return n.refuse(p, port, reasonNoLocation, n.vpc(port.VNI), fmt.Sprintf("the next hop of %s is attached nowhere", to.via))
+		return n.refuse(p, port, reasonNoLocation, n.table(port), fmt.Sprintf("the next hop of %s is attached nowhere", to.via))
 	case to.kind == blackhole:
-		return n.refuse(p, port, reasonBlackhole, n.vpc(port.VNI), fmt.Sprintf("%s of route table %d is a blackhole", to.via, port.Table))
+		return n.refuse(p, port, reasonBlackhole, n.table(port), fmt.Sprintf("%s is a blackhole", to.via))
 	case to.kind == local && to.port == PortID{port.Tenant, port.Name}:
-		return n.refuse(p, port, reasonToSelf, n.vpc(port.VNI), fmt.Sprintf("%s of route table %d leads back to the port itself", to.via, port.Table))
+		return n.refuse(p, port, reasonToSelf, n.table(port), fmt.Sprintf("%s leads back to the port itself", to.via))
 	case to.kind == router:
 		return n.echo(p)
 	}
@@ -254,7 +254,8 @@ func (n *Node) forward(p *packet, port southbound.Port, to location) Result {
 		before := p.ip.ttl
 		p.setMACs(to.mac, n.cfg.RouterMAC)
 		p.setTTL(before - 1)
-		n.note(stageRoute, n.vpc(port.VNI), "pass", fmt.Sprintf("%s, TTL %d to %d", n.wayOf(p, port, to), before, before-1))
+		by, way := n.wayOf(p, port, to)
+		n.note(stageRoute, by, "pass", fmt.Sprintf("%s, TTL %d to %d", way, before, before-1))
 	}
 	if to.kind == remote {
 		n.note("to tunnel", "node/"+n.names[to.node], "pass", fmt.Sprintf("VNI %d, %s to %s", port.VNI, n.self[port.VNI], to.tunnel))
@@ -264,12 +265,31 @@ func (n *Node) forward(p *packet, port southbound.Port, to location) Result {
 	return Result{Verdict: Local, Frame: p.frame, Port: to.port}
 }
 
-// wayOf tells what leads a packet on: a route of the table, or the subnet it is for.
-func (n *Node) wayOf(p *packet, port southbound.Port, to location) string {
+// wayOf tells what leads a packet on, and how: a route of the table, or the subnet that it is for.
+func (n *Node) wayOf(p *packet, port southbound.Port, to location) (by, way string) {
 	if to.via.IsValid() {
-		return fmt.Sprintf("%s of route table %d, next hop %s", to.via, port.Table, to.mac)
+		return n.table(port), fmt.Sprintf("%s by %s", to.via, n.hop(port.VNI, to))
 	}
-	return "to " + n.prefix(port.VNI, p.ip.dst)
+	return n.vpc(port.VNI), "to " + n.prefix(port.VNI, p.ip.dst)
+}
+
+// hop is the address of a route's next hop, of the route's IP version if it has one; without any its MAC.
+func (n *Node) hop(vni uint32, to location) string {
+	var best netip.Addr
+	ipv4 := to.via.Addr().Is4()
+	for key, l := range n.locations {
+		if key.vni != vni || l.mac != to.mac || l.kind != local && l.kind != remote {
+			continue
+		}
+		fits, fitted := key.addr.Is4() == ipv4, best.IsValid() && best.Is4() == ipv4
+		if !best.IsValid() || fits && !fitted || fits == fitted && key.addr.Less(best) {
+			best = key.addr
+		}
+	}
+	if !best.IsValid() {
+		return to.mac.String()
+	}
+	return best.String()
 }
 
 // prefix is the subnet of an address.
@@ -380,6 +400,15 @@ func (n *Node) vpc(vni uint32) string {
 		return fmt.Sprintf("VNI %d", vni)
 	}
 	return "vpc/" + v.Tenant + "/" + v.Name
+}
+
+// table names the route table of a port.
+func (n *Node) table(port southbound.Port) string {
+	name := fmt.Sprint(port.Table)
+	if n.cfg.Table != nil {
+		name = cmp.Or(n.cfg.Table(port.VNI, port.Table), name)
+	}
+	return "routetable/" + port.Tenant + "/" + name
 }
 
 // objectOf names a port's row.

@@ -120,21 +120,21 @@ func askND(port southbound.Port, src, target netip.Addr) []byte {
 	return slices.Concat([]byte{0x33, 0x33, 0xff, t[13], t[14], t[15]}, port.MAC[:], []byte{typeIPv6 >> 8, typeIPv6 & 0xff}, head, message)
 }
 
-// SourcePort stands for any ephemeral port.
-const SourcePort = 40000
+// sourcePort stands for any ephemeral port.
+const sourcePort = 40000
 
 // layer4 builds the header behind IP, without checksums of TCP and UDP, which no node looks at.
 func layer4(f Flow) []byte {
 	switch f.Protocol {
 	case protoTCP:
 		b := make([]byte, 20)
-		binary.BigEndian.PutUint16(b, SourcePort)
+		binary.BigEndian.PutUint16(b, sourcePort)
 		binary.BigEndian.PutUint16(b[2:], f.Port)
 		b[12], b[13] = 5<<4, 2 // header of five words, SYN
 		return b
 	case protoUDP:
 		b := make([]byte, 8)
-		binary.BigEndian.PutUint16(b, SourcePort)
+		binary.BigEndian.PutUint16(b, sourcePort)
 		binary.BigEndian.PutUint16(b[2:], f.Port)
 		binary.BigEndian.PutUint16(b[4:], 8)
 		return b
@@ -147,7 +147,8 @@ func layer4(f Flow) []byte {
 
 // Walk follows a frame from a port over the nodes (by number) to its end. The packet path takes one hop between nodes at
 // most, and so does the walk, until a port has the packet. A port that is not the packet's addressee but the next hop of a
-// route is an appliance: the walk goes on as if it routed the packet, and ends where it would get it again.
+// route is an appliance: the walk goes on as if it routed the packet. It ends there if the packet leaves the VPC, which is the
+// appliance's own business, or has come round to it.
 func Walk(nodes map[uint16]*Node, start uint16, id PortID, frame []byte) ([]Step, Result) {
 	rec := &recorder{}
 	appliances := map[PortID]bool{}
@@ -164,18 +165,26 @@ func Walk(nodes map[uint16]*Node, start uint16, id PortID, frame []byte) ([]Step
 			return rec.steps, r
 		}
 		n, id = nodes[start], r.Port
-		next, forwards := n.passOn(id, r.Frame)
-		if !forwards {
+		p := packet{frame: slices.Clone(r.Frame)}
+		if p.ethernet() != "" || p.fixed() != "" || p.ip.dst == address(n.ports[id], p.ip.dst.Is4()) {
 			return rec.steps, r
 		}
-		object := "port/" + id.String()
-		if appliances[id] {
-			rec.steps = append(rec.steps, Step{n.Name, "appliance", object, "drop", "it had the packet before: it goes round until its TTL is spent"})
+		appliance := func(decision, detail string) {
+			rec.steps = append(rec.steps, Step{n.Name, "appliance", "port/" + id.String(), decision, detail})
+		}
+		switch {
+		case !n.inside(&p, n.ports[id]):
+			appliance("end", fmt.Sprintf("%s is outside of the VPC: the rest of the way is the appliance's", p.ip.dst))
+			return rec.steps, r
+		case appliances[id]:
+			appliance("drop", "it had the packet before: it goes round until its TTL is spent")
 			return rec.steps, Result{Verdict: Drop, Reason: reasonTTL, Frame: r.Frame}
+		case p.ip.ttl <= 1:
+			return rec.steps, r // a router that gets it so ends it
 		}
 		appliances[id] = true
-		rec.steps = append(rec.steps, Step{n.Name, "appliance", object, "forward", "not its own address: an appliance, taken to route it on"})
-		frame = next
+		appliance("forward", "not its own address: taken to route it on")
+		frame = n.passOn(&p, n.ports[id])
 	}
 }
 
@@ -189,20 +198,24 @@ func (rec *recorder) arrive(nodes map[uint16]*Node, from *Node, vni uint32, r Re
 	return r.Node, at.recorded(rec, func() Result { return at.FromUplink(vni, from.self[vni], r.Frame) })
 }
 
-// passOn is the frame that the workload of a port sends when it routes the one that it has got; forwards is false where
-// that one was for the port itself.
-func (n *Node) passOn(id PortID, frame []byte) (next []byte, forwards bool) {
-	p, port := packet{frame: slices.Clone(frame)}, n.ports[id]
-	if p.ethernet() != "" || p.fixed() != "" || p.ip.dst == address(port, p.ip.dst.Is4()) || p.ip.ttl <= 1 {
-		return nil, false
+// inside reports whether the VPC knows where a packet goes that a port routes: it has a route, or is for a subnet.
+func (n *Node) inside(p *packet, port southbound.Port) bool {
+	out := packet{dst: n.cfg.RouterMAC, ip: header{dst: p.ip.dst}}
+	if _, ok := n.find(&out, port); ok {
+		return true
 	}
+	return slices.ContainsFunc(n.subnets, func(s southbound.Subnet) bool { return s.VNI == port.VNI && s.Prefix.Contains(p.ip.dst) })
+}
+
+// passOn is the frame that the workload of a port sends when it routes the one that it has got.
+func (n *Node) passOn(p *packet, port southbound.Port) []byte {
 	mac, ask := n.nextMAC(port, address(port, p.ip.dst.Is4()), p.ip.dst)
 	if ask != nil {
-		return ask, true
+		return ask
 	}
 	p.setMACs(mac, port.MAC)
 	p.setTTL(p.ip.ttl - 1)
-	return p.frame, true
+	return p.frame
 }
 
 // recorded runs f with the node's steps going to rec.
