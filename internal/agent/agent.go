@@ -57,12 +57,14 @@ type Agent struct {
 	ports   *port.Ports
 	overlay *overlay.Overlay
 	routing *routing.Routing
-	dhcp    *dhcp.Server               // has its own goroutine; apply tells it of ports
-	serving map[uint32]southbound.Port // what DHCP serves, by index of the port's device
-	saved   map[uint32]southbound.Port // what of it is on disk
-	prober  prober
-	calls   chan func()
-	ended   chan struct{} // closed when calls are served no more
+	dhcp    *dhcp.Server        // has its own goroutine; apply tells it of ports
+	journal *southbound.Journal // of rows, on disk
+	// What it had at the start, until it is in effect, or something better.
+	recalled map[southbound.Key]southbound.Row
+	known    chan struct{} // closed once that is decided
+	prober   prober
+	calls    chan func()
+	ended    chan struct{} // closed when calls are served no more
 
 	mu        sync.Mutex // guards below
 	connected bool
@@ -110,6 +112,7 @@ func newAgent(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, path: path, upgrade: path, calls: make(chan func()), ended: make(chan struct{}),
 		rows: make(map[southbound.Key]southbound.Row), changed: make(chan struct{}),
+		known: make(chan struct{}),
 	}
 	a.ports, err = port.New(port.Config{
 		StateFile: filepath.Join(cfg.StateDir, "attachments.json"), MTU: overlayMTU(cfg), Tunnel: cfg.Address,
@@ -123,7 +126,6 @@ func newAgent(cfg Config) (*Agent, error) {
 	})
 	a.routing = routing.New(routing.Config{Node: cfg.Node, Routes: path.Routes(), Sources: path.Sources()})
 	a.dhcp = newDHCP(a)
-	a.recallServed()
 	a.prober = newProber(a)
 	a.client, err = dial(cfg, a)
 	if err != nil {
@@ -159,6 +161,8 @@ func (a *Agent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	recall := a.openJournal()
+	defer a.journal.Close()
 	wg.Go(func() { a.client.Run(ctx) })
 	wg.Go(func() { a.dhcp.Run(ctx) })
 	wg.Go(func() {
@@ -173,17 +177,18 @@ func (a *Agent) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			a.saveServed()
 			return nil
 		case err := <-local:
 			return err
 		case f := <-a.calls:
 			f()
+		case <-recall:
+			a.recall()
 		case <-scan.C:
 			a.rescan()
 			scan.Reset(scanAfter())
 		case <-retry.C:
-			a.saveServed()
+			a.keepAgain()
 			if a.isSynced() && a.failing() {
 				a.settle()
 			}
@@ -233,7 +238,7 @@ func (a *Agent) settle() {
 	a.mu.Lock()
 	epoch, revision := a.epoch, a.revision
 	a.mu.Unlock()
-	if !slices.Equal(before, after) {
+	if epoch != "" && !slices.Equal(before, after) { // else these are rows from disk, and the server will hear of them as it sends its own
 		a.client.Ack(epoch, revision, after)
 	}
 }
@@ -264,7 +269,9 @@ var errEnded = errors.New("the agent is stopping")
 // Rows puts a step into effect (southbound.Node).
 func (a *Agent) Rows(ctx context.Context, step southbound.Step) (failures []southbound.Failure) {
 	err := a.do(ctx, func() {
+		a.recallNothing()
 		a.take(step)
+		a.keep(step)
 		failures = a.apply()
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -313,6 +320,7 @@ func (a *Agent) apply() []southbound.Failure {
 		a.cfg.Log.Error("write locations and routes", "err", err)
 		failures = append(failures, overlayFailures(err)...)
 	}
+	failures = append(failures, a.unkept()...)
 	failures = append(failures, a.switchOver(errors.Join(a.ports.Filled(), err))...)
 	a.mu.Lock()
 	a.failures = failures

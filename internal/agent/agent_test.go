@@ -6,11 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
@@ -80,29 +80,24 @@ func TestNothingIsSettledBeforeTheFirstStep(t *testing.T) {
 	}
 }
 
-// What an earlier agent served is served again only for ports that the packet path still has just so.
-func TestServedPortsAreRecalledIfTheyAreStillThere(t *testing.T) {
-	row := southbound.Port{
-		VNI: 4096, TenantNumber: 1, MAC: southbound.MAC{2, 0, 0, 0, 0, 1},
-		Interfaces: []southbound.Interface{{Address: netip.MustParseAddr("10.0.1.4")}, {Address: netip.MustParseAddr("fd00::4")}},
-	}
-	entry := kernel.Port{
-		VNI: 4096, Tenant: 1, MAC: row.MAC, Addr4: netip.MustParseAddr("10.0.1.4"), Addr6: netip.MustParseAddr("fd00::4"),
-	}
-	for name, change := range map[string]func(*kernel.Port){
-		"network": func(p *kernel.Port) { p.VNI++ },
-		"tenant":  func(p *kernel.Port) { p.Tenant++ },
-		"mac":     func(p *kernel.Port) { p.MAC[5]++ },
-		"ipv4":    func(p *kernel.Port) { p.Addr4 = p.Addr4.Next() },
-		"ipv6":    func(p *kernel.Port) { p.Addr6 = netip.Addr{} },
-		"same":    func(*kernel.Port) {},
+// What is on disk must never take away what a later step has brought: where the path may be ahead, it stays.
+func TestRowsAreRecalledOnlyIfNotOlderThanThePath(t *testing.T) {
+	rows := map[southbound.Key]southbound.Row{{VNI: 4096}: southbound.VPC{VNI: 4096}}
+	for name, c := range map[string]struct {
+		recalled southbound.Recalled
+		booted   bool
+		after    time.Duration
+		use      bool
+	}{
+		"whole_running":   {southbound.Recalled{Rows: rows, Whole: true}, false, 0, true},
+		"whole_booted":    {southbound.Recalled{Rows: rows, Whole: true}, true, bootPatience, true},
+		"damaged_running": {southbound.Recalled{Rows: rows}, false, 0, false},
+		"damaged_booted":  {southbound.Recalled{Rows: rows}, true, bootPatience, true},
+		"none":            {southbound.Recalled{Whole: true}, true, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			there := entry
-			change(&there)
-			got := stillThere(map[uint32]southbound.Port{7: row, 8: row}, map[kernel.PortKey]kernel.Port{{IfIndex: 7}: there})
-			if _, ok := got[7]; ok != (name == "same") || len(got) > 1 {
-				t.Errorf("recalled %v", got)
+			if after, use := recallAfter(c.recalled, c.booted); use != c.use || use && after != c.after {
+				t.Errorf("after %v, used %t", after, use)
 			}
 		})
 	}

@@ -129,6 +129,11 @@ func (a *Agent) attach(ctx context.Context, r v1.AttachRequest) (v1.Attachment, 
 	id := wanted.ID
 	ctx, cancel := context.WithTimeout(ctx, attachWithin)
 	defer cancel()
+	select {
+	case <-a.known: // a port whose row is on disk needs no server
+	case <-ctx.Done():
+		return v1.Attachment{}, ctx.Err()
+	}
 	var bound, existed bool
 	if derr := a.do(ctx, func() {
 		_, existed = a.ports.State(id)

@@ -47,6 +47,8 @@ var words = map[string]command{
 	"on":       on,         // on NODE|TENANT/PORT COMMAND...: output to standard output
 	"weft":     weft,       // weft ARGUMENT...: the command line, on the story's lab
 	"restart":  restart,    // restart NODE: its agent or server
+	"crash":    crash,      // crash NODE: its agent, at once, and wait until it is gone
+	"boot":     boot,       // boot NODE: its agent is killed, what its kernel had is gone, and it starts again
 	"synced":   synced,     // synced NODE
 	"writes":   writes,     // writes NODE want=N: writes to the kernel since the agent's start
 }
