@@ -22,14 +22,14 @@ var traces = map[string]v1.Trace{
 		},
 	},
 	"10.0.2.77": {
-		Packet: "icmp 10.0.1.4 > 10.0.2.77", Verdict: "dropped", Node: "host-1", Reason: "no-location", Told: "host unreachable", Fix: "weft get ports,routetables -t red",
+		Packet: "icmp 10.0.1.4 > 10.0.2.77", Verdict: "dropped", Node: "host-1", Reason: "no-location", Told: "host unreachable", Fix: "no port of VPC main has 10.0.2.77, and no route leads there: weft get ports,routetables -t red",
 		Steps: []v1.TraceStep{
 			{Node: "host-1", Stage: "from port", Object: "port/red/web-1", Decision: "pass", Detail: "source MAC and address are the port's"},
 			{Node: "host-1", Stage: "route", Object: "vpc/red/main", Decision: "drop", Detail: "10.0.2.77 lives nowhere in the VPC"},
 		},
 	},
 	"fd00:0:0:1::77": {
-		Packet: "tcp [fd00:0:0:1::4]:* > [fd00:0:0:1::77]:80", Verdict: "dropped", Node: "host-1", Reason: "nd-unknown", Fix: "weft get ports -t red",
+		Packet: "tcp [fd00:0:0:1::4]:* > [fd00:0:0:1::77]:80", Verdict: "dropped", Node: "host-1", Reason: "nd-unknown", Fix: "no port of VPC main has fd00:0:0:1::77: weft get ports -t red",
 		Steps: []v1.TraceStep{
 			{Node: "host-1", Stage: "neighbour", Object: "vpc/red/main", Decision: "drop", Detail: "nobody in the subnet has fd00:0:0:1::77"},
 		},

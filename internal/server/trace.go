@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	v1 "weft/api/v1"
 	"weft/internal/southbound"
+	"weft/internal/store"
 	"weft/internal/trace"
 )
 
@@ -27,7 +29,7 @@ func (l *live) Trace(tenant, name string, to netip.Addr, protocol string, port u
 	if p.Status.Node == "" {
 		return nil, &v1.Error{Status: http.StatusConflict, Code: v1.CodePrecondition, Object: v1.ID(p), Message: "the port is attached at no node, so it sends nothing", Fix: "attach it: weft attach " + tenant + "/" + name + " --netns NAME"}
 	}
-	nodes, start := l.traceNodes(p)
+	nodes, start := l.traceNodes(view, p)
 	id := trace.PortID{Tenant: tenant, Name: name}
 	flow := trace.Flow{To: to.Unmap().WithZone(""), Port: port, Protocol: map[string]byte{"icmp": 1, "tcp": 6, "udp": 17}[protocol]}
 	first, ok := nodes[start]
@@ -36,16 +38,20 @@ func (l *live) Trace(tenant, name string, to netip.Addr, protocol string, port u
 	}
 	frame, err := first.Frame(id, flow)
 	if err != nil {
-		return nil, &v1.Error{Status: http.StatusUnprocessableEntity, Code: v1.CodePrecondition, Object: v1.ID(p), Message: err.Error()}
+		return nil, &v1.Error{Status: http.StatusUnprocessableEntity, Code: v1.CodePrecondition, Object: v1.ID(p), Message: err.Error(), Fix: "its addresses: weft describe port " + id.String()}
 	}
 	steps, result := trace.Walk(nodes, start, id, frame)
-	return toTrace(p, flow, protocol, steps, result), nil
+	out := toTrace(steps, result)
+	out.Packet = packetLine(first.Source(id, flow.To), flow, protocol)
+	if result.Verdict == trace.Drop {
+		out.Fix = traceFix(view, p, flow, result.Reason, steps)
+	}
+	return out, nil
 }
 
 // traceNodes builds the tables of every node that hosts the port's VPC.
-func (l *live) traceNodes(p *v1.Port) (nodes map[uint16]*trace.Node, start uint16) {
+func (l *live) traceNodes(view *store.View, p *v1.Port) (nodes map[uint16]*trace.Node, start uint16) {
 	nodes = make(map[uint16]*trace.Node)
-	view := l.store.View()
 	tables := make(map[uint32]string)
 	for _, o := range view.List(v1.KindRouteTable, p.Tenant) {
 		if t := o.(*v1.RouteTable); t.Spec.VPC == p.Status.VPC {
@@ -67,20 +73,21 @@ func (l *live) traceNodes(p *v1.Port) (nodes map[uint16]*trace.Node, start uint1
 	return nodes, start
 }
 
+// packetLine is a packet in one line; its source port is *, where it may be any.
+func packetLine(from netip.Addr, f trace.Flow, protocol string) string {
+	if protocol == "icmp" {
+		return fmt.Sprintf("%s %s > %s", protocol, from, f.To)
+	}
+	source := netip.AddrPortFrom(from, f.Source()).String()
+	if f.Source() == 0 {
+		source = strings.TrimSuffix(source, "0") + "*"
+	}
+	return fmt.Sprintf("%s %s > %s", protocol, source, netip.AddrPortFrom(f.To, f.Port))
+}
+
 // toTrace writes a walk in the API's words.
-func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r trace.Result) *v1.Trace {
+func toTrace(steps []trace.Step, r trace.Result) *v1.Trace {
 	out := &v1.Trace{Steps: []v1.TraceStep{}, Reason: r.Reason, Told: r.Tells()}
-	var from netip.Addr
-	for _, a := range p.Status.Addresses {
-		if a.Is4() == f.To.Is4() {
-			from = a
-		}
-	}
-	out.Packet = fmt.Sprintf("%s %s > %s", protocol, from, f.To)
-	if protocol != "icmp" {
-		source := strings.TrimSuffix(netip.AddrPortFrom(from, 0).String(), "0") // any port
-		out.Packet = fmt.Sprintf("%s %s* > %s", protocol, source, netip.AddrPortFrom(f.To, f.Port))
-	}
 	for _, s := range steps {
 		out.Steps = append(out.Steps, v1.TraceStep(s))
 		out.Node = s.Node
@@ -93,13 +100,13 @@ func toTrace(p *v1.Port, f trace.Flow, protocol string, steps []trace.Step, r tr
 	case trace.Consumed, trace.Service:
 		out.Verdict = "consumed"
 	default:
-		out.Verdict, out.Fix = "dropped", traceFix(p, f, r.Reason, steps)
+		out.Verdict = "dropped"
 	}
 	return out
 }
 
 // traceFix says what to look at where a packet is dropped; "" where the reason says it all.
-func traceFix(p *v1.Port, f trace.Flow, reason string, steps []trace.Step) string {
+func traceFix(view *store.View, p *v1.Port, f trace.Flow, reason string, steps []trace.Step) string {
 	tenant, port, table := p.Tenant, p.Tenant+"/"+p.Name, ""
 	if len(steps) > 0 {
 		if name, ok := strings.CutPrefix(steps[len(steps)-1].Object, "routetable/"); ok {
@@ -107,13 +114,20 @@ func traceFix(p *v1.Port, f trace.Flow, reason string, steps []trace.Step) strin
 		}
 	}
 	switch reason {
-	case "arp-unknown", "nd-unknown":
-		return fmt.Sprintf("no port of subnet %s has %s: weft get ports -t %s", p.Spec.Subnet, f.To, tenant)
-	case "no-location":
+	case "no-location", "arp-unknown", "nd-unknown":
 		if table != "" {
 			return "attach the port that the route leads to: " + table
 		}
-		return fmt.Sprintf("give %s to a port that is attached, or route it: weft get ports,routetables -t %s", f.To, tenant)
+		if owner := ownerOf(view, p, f.To); owner != "" {
+			return fmt.Sprintf("%s has %s, and is attached nowhere: weft attach %s --netns NAME", owner, f.To, owner)
+		}
+		if f.To.IsLinkLocalUnicast() && f.To.Is6() {
+			return "a port speaks link-local with the router only; use addresses of the subnet: weft get ports -t " + tenant
+		}
+		if reason == "no-location" {
+			return fmt.Sprintf("no port of VPC %s has %s, and no route leads there: weft get ports,routetables -t %s", p.Status.VPC, f.To, tenant)
+		}
+		return fmt.Sprintf("no port of VPC %s has %s: weft get ports -t %s", p.Status.VPC, f.To, tenant)
 	case "blackhole":
 		return table
 	case "src-ip-spoof":
@@ -122,7 +136,7 @@ func traceFix(p *v1.Port, f trace.Flow, reason string, steps []trace.Step) strin
 		if table != "" {
 			return "the appliance needs a route table that does not lead to itself: " + table
 		}
-		return "a workload keeps packets to itself"
+		return "a workload gives packets to itself without sending them"
 	case "router-proto":
 		return fmt.Sprintf("the router answers ping only: weft trace %s %s", port, f.To)
 	case "ttl-expired":
@@ -131,8 +145,16 @@ func traceFix(p *v1.Port, f trace.Flow, reason string, steps []trace.Step) strin
 		return "the nodes do not agree yet, or a port has moved: weft get nodes; weft describe vpc " + p.Status.VPC + " -t " + tenant
 	case "multicast", "broadcast":
 		return "a VPC carries packets to single addresses only"
-	case "link-local":
-		return "use addresses of the subnet: weft describe port " + port
+	}
+	return ""
+}
+
+// ownerOf is the port of the VPC that has an address without being attached; "": there is none.
+func ownerOf(view *store.View, p *v1.Port, a netip.Addr) string {
+	for _, o := range view.List(v1.KindPort, p.Tenant) {
+		if q := o.(*v1.Port); q.Status.VPC == p.Status.VPC && q.Status.Node == "" && slices.Contains(q.Status.Addresses, a) {
+			return q.Tenant + "/" + q.Name
+		}
 	}
 	return ""
 }

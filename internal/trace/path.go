@@ -202,9 +202,9 @@ func (n *Node) mayPass4(p *packet, port southbound.Port) (reason, why string) {
 	own, first := address(port, true), p.ip.dst.As4()[0]
 	switch {
 	case p.dst == broadcastMAC:
-		return reasonBroadcast, "to all stations of the segment"
+		return reasonBroadcast, fmt.Sprintf("%s, to all stations of the segment", p.ip.dst)
 	case p.dst[0]&1 != 0:
-		return reasonMulticast, "to a group of stations"
+		return reasonMulticast, fmt.Sprintf("%s, to a group of stations", p.ip.dst)
 	case p.ip.src != own && !allowed(port, p.ip.src):
 		return reasonSrcIP, fmt.Sprintf("source address %s, the port's is %s", p.ip.src, own)
 	case first >= 224 && first < 240:
@@ -220,7 +220,7 @@ func (n *Node) mayPass4(p *packet, port southbound.Port) (reason, why string) {
 func (n *Node) mayPass6(p *packet, port southbound.Port) (reason, why string) {
 	switch own := address(port, false); {
 	case p.dst[0]&1 != 0:
-		return reasonMulticast, "to a group of stations"
+		return reasonMulticast, fmt.Sprintf("%s, to a group of stations", p.ip.dst)
 	case !ownLink(port, p.ip.src) && !allowed(port, p.ip.src):
 		return reasonSrcIP, fmt.Sprintf("source address %s, the port's is %s", p.ip.src, own)
 	case p.ip.dst.IsMulticast():

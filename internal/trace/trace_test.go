@@ -4,6 +4,7 @@ package trace
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -18,35 +19,40 @@ var update = flag.Bool("update", false, "write the golden files")
 var flows = []struct {
 	to       string
 	protocol byte
+	port     uint16 // 0: 80
 }{
-	{"10.0.1.5", 6},
-	{"10.0.2.4", 6},
-	{"10.0.1.1", 1},
-	{"10.0.2.1", 1},
-	{"10.0.2.1", 17},
-	{"10.0.1.77", 6},
-	{"10.0.2.77", 6},
-	{"224.0.0.5", 17},
-	{"255.255.255.255", 17},
-	{"10.0.1.4", 1},
-	{"10.0.2.200", 6},   // through an appliance at the other node, and back
-	{"192.0.2.1", 6},    // to an appliance that has no way on
-	{"198.51.100.1", 6}, // a blackhole
-	{"203.0.113.1", 6},  // a next hop that is attached nowhere
-	{"10.0.2.5", 6},     // a next hop that is the sender
-	{"10.99.0.1", 6},    // appliances that send it round
-	{"10.0.2.9", 6},     // at a node without rows
-	{"10.0.2.10", 6},    // at a node that has not heard of it
-	{"fd00:0:0:1::5", 6},
-	{"fd00:0:0:2::4", 17},
-	{"fd00:0:0:1::1", 1},
-	{"fe80::1", 1},
-	{"fd00:0:0:1::77", 6},
-	{"fd00:0:0:2::77", 6},
-	{"fd00:0:0:2::c8", 6},
-	{"2001:db8:bad::1", 6},
-	{"fe80::5", 17},
-	{"ff02::5", 17},
+	{to: "10.0.1.5", protocol: 6},
+	{to: "10.0.2.4", protocol: 6},
+	{to: "10.0.1.1", protocol: 1},
+	{to: "10.0.2.1", protocol: 1},
+	{to: "10.0.2.1", protocol: 17},
+	{to: "10.0.1.77", protocol: 6},
+	{to: "10.0.2.77", protocol: 6},
+	{to: "224.0.0.5", protocol: 17},
+	{to: "255.255.255.255", protocol: 17},
+	{to: "10.0.1.4", protocol: 1},
+	{to: "10.0.2.200", protocol: 6},   // through an appliance at the other node, and back
+	{to: "192.0.2.1", protocol: 6},    // to an appliance that has no way on
+	{to: "198.51.100.1", protocol: 6}, // a blackhole
+	{to: "203.0.113.1", protocol: 6},  // a next hop that is attached nowhere
+	{to: "10.0.2.5", protocol: 6},     // a next hop that is the sender
+	{to: "10.99.0.1", protocol: 6},    // appliances that send it round
+	{to: "10.0.2.9", protocol: 6},     // at a node without rows
+	{to: "10.0.2.10", protocol: 6},    // at a node that has not heard of it
+	{to: "fd00:0:0:1::5", protocol: 6},
+	{to: "fd00:0:0:2::4", protocol: 17},
+	{to: "fd00:0:0:1::1", protocol: 1},
+	{to: "fe80::1", protocol: 1},
+	{to: "fd00:0:0:1::77", protocol: 6},
+	{to: "fd00:0:0:2::77", protocol: 6},
+	{to: "fd00:0:0:2::c8", protocol: 6},
+	{to: "2001:db8:bad::1", protocol: 6},
+	{to: "fe80::5", protocol: 17},
+	{to: "ff02::5", protocol: 17},
+	{to: "10.0.1.255", protocol: 17},
+	{to: "255.255.255.255", protocol: 17, port: 67}, // DHCP
+	{to: "10.0.1.1", protocol: 17, port: 67},
+	{to: "ff02::1:2", protocol: 17, port: 547},
 }
 
 // TestWalks compares walks of packets with testdata/walks.golden.
@@ -54,12 +60,12 @@ func TestWalks(t *testing.T) {
 	var out bytes.Buffer
 	for _, f := range flows {
 		nodes := world()
-		frame, err := nodes[1].Frame(web1, Flow{To: addr(f.to), Protocol: f.protocol, Port: 80})
+		frame, err := nodes[1].Frame(web1, Flow{To: addr(f.to), Protocol: f.protocol, Port: cmp.Or(f.port, 80)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		steps, r := Walk(nodes, 1, web1, frame)
-		fmt.Fprintf(&out, "protocol %d to %s\n", f.protocol, f.to)
+		fmt.Fprintf(&out, "protocol %d to %s port %d\n", f.protocol, f.to, cmp.Or(f.port, 80))
 		table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 		for _, s := range steps {
 			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\n", s.Node, s.Stage, s.Object, s.Decision, s.Detail)

@@ -3,6 +3,7 @@
 package trace
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -32,6 +33,29 @@ type Flow struct {
 	Port     uint16 // destination; not of ICMP
 }
 
+// Source is the port that a workload sends from: DHCP clients have one of their own. 0: any.
+func (f Flow) Source() uint16 {
+	switch {
+	case f.Protocol == protoUDP && f.Port == dhcpServer && f.To.Is4():
+		return dhcpClient
+	case f.Protocol == protoUDP && f.Port == dhcp6Server && f.To.Is6():
+		return dhcp6Client
+	}
+	return 0
+}
+
+// Source is the address that the workload of a port sends from: its own of that IP version; on the link, that of its link,
+// which it makes of its MAC (RFC 4291, appendix A). The zero Addr: it has none.
+func (n *Node) Source(id PortID, to netip.Addr) netip.Addr {
+	port := n.ports[id]
+	own := address(port, to.Is4())
+	if own.Is6() && (to.IsLinkLocalUnicast() || to.IsLinkLocalMulticast()) {
+		m := port.MAC
+		return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+	}
+	return own
+}
+
 // Frame builds the frame that a workload would send for a flow: its own address of that family, TTL 64, to the MAC that ARP
 // or Neighbor Discovery tells, or to the router outside of its subnet. Where nobody in its subnet has the address, the
 // workload gets no further than to ask, and that is the frame.
@@ -40,9 +64,13 @@ func (n *Node) Frame(id PortID, f Flow) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("port %s is not attached at %s", id, n.Name)
 	}
-	src := address(port, f.To.Is4())
+	src := n.Source(id, f.To)
 	if !src.IsValid() {
-		return nil, fmt.Errorf("port %s has no address of the family of %s", id, f.To)
+		version := "IPv6"
+		if f.To.Is4() {
+			version = "IPv4"
+		}
+		return nil, fmt.Errorf("the port has no %s address", version)
 	}
 	dst, ask := n.nextMAC(port, src, f.To)
 	switch {
@@ -54,19 +82,41 @@ func (n *Node) Frame(id PortID, f Flow) ([]byte, error) {
 	return slices.Concat(dst[:], port.MAC[:], []byte{typeIPv6 >> 8, typeIPv6 & 0xff}, packet6(src, f)), nil
 }
 
-// nextMAC is where a workload sends a packet for an address: to the MAC that it learns by ARP or Neighbor Discovery, or to
-// the router outside of its subnet. Where nobody would answer it, ask is its question.
+// nextMAC is where a workload sends a packet for an address: to the MAC of its group, to the one that it learns by ARP or
+// Neighbor Discovery, or to the router outside of its subnet. Where nobody would answer it, ask is its question.
 func (n *Node) nextMAC(port southbound.Port, src, to netip.Addr) (mac southbound.MAC, ask []byte) {
+	if mac, is := groupMAC(port, to); is {
+		return mac, nil
+	}
 	mac, subnet, known := n.Locate(port.VNI, to)
 	switch {
 	case known && subnet == port.Subnet:
 		return mac, nil
+	case to.IsLinkLocalUnicast() && to.Is6() && to != routerLink:
+		return mac, askND(port, src, to)
 	case known || !onLink(port, to):
 		return n.cfg.RouterMAC, nil
 	case to.Is4():
 		return mac, askARP(port, src, to)
 	}
 	return mac, askND(port, src, to)
+}
+
+// groupMAC is where frames to many go (RFC 1112, RFC 2464), the broadcast address of a subnet of the port included.
+func groupMAC(port southbound.Port, to netip.Addr) (mac southbound.MAC, is bool) {
+	b := to.AsSlice()
+	switch {
+	case to == broadcastIP:
+		return broadcastMAC, true
+	case to.IsMulticast() && to.Is4():
+		return southbound.MAC{0x01, 0x00, 0x5e, b[1] & 0x7f, b[2], b[3]}, true
+	case to.IsMulticast():
+		return southbound.MAC{0x33, 0x33, b[12], b[13], b[14], b[15]}, true
+	}
+	return broadcastMAC, slices.ContainsFunc(port.Interfaces, func(i southbound.Interface) bool {
+		p := netip.PrefixFrom(i.Address, i.Bits)
+		return to.Is4() && i.Bits < 31 && p.Contains(to) && !p.Contains(to.Next())
+	})
 }
 
 func packet4(src netip.Addr, f Flow) []byte {
@@ -120,21 +170,22 @@ func askND(port southbound.Port, src, target netip.Addr) []byte {
 	return slices.Concat([]byte{0x33, 0x33, 0xff, t[13], t[14], t[15]}, port.MAC[:], []byte{typeIPv6 >> 8, typeIPv6 & 0xff}, head, message)
 }
 
-// sourcePort stands for any ephemeral port.
-const sourcePort = 40000
+// anyPort stands for any ephemeral port.
+const anyPort = 40000
 
 // layer4 builds the header behind IP, without checksums of TCP and UDP, which no node looks at.
 func layer4(f Flow) []byte {
+	source := cmp.Or(f.Source(), anyPort)
 	switch f.Protocol {
 	case protoTCP:
 		b := make([]byte, 20)
-		binary.BigEndian.PutUint16(b, sourcePort)
+		binary.BigEndian.PutUint16(b, source)
 		binary.BigEndian.PutUint16(b[2:], f.Port)
 		b[12], b[13] = 5<<4, 2 // header of five words, SYN
 		return b
 	case protoUDP:
 		b := make([]byte, 8)
-		binary.BigEndian.PutUint16(b, sourcePort)
+		binary.BigEndian.PutUint16(b, source)
 		binary.BigEndian.PutUint16(b[2:], f.Port)
 		binary.BigEndian.PutUint16(b[4:], 8)
 		return b

@@ -4,7 +4,6 @@
 package tracecmd
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -220,7 +219,11 @@ func show(env *term.Env, format string, t *v1.Trace) error {
 	}
 	fmt.Fprintf(env.Out, "RESULT  %s\n", result(t))
 	if t.Verdict == "dropped" {
-		fmt.Fprintf(env.Out, "  told  %s\n", cmp.Or(t.Told, "nothing"))
+		told := "nothing"
+		if t.Told != "" {
+			told = "by ICMP, " + t.Told
+		}
+		fmt.Fprintf(env.Out, "  told  %s\n", told)
 	}
 	if t.Fix != "" {
 		fmt.Fprintf(env.Out, "  fix?  %s\n", t.Fix)
