@@ -60,8 +60,9 @@ scenario: build ## stories on the lab (as root); RUN=name for one
 vm: build ## a virtual machine on a tap of the lab (as root)
 	$(call timed,vm,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/vm)
 
-soak: build ## the stories again and again, and 10 million packets through model and programs; COUNT=20 (as root)
+soak: build ## the stories again and again, 1,000 kills, 200 upgrades, 10 million packets through model and programs; COUNT=20 (as root)
 	REQUIRE_PRIVILEGED=1 go test ./bpf/model -packets 10000000 -timeout 2h
+	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -v -run TestAgentIs -kills 1000 -upgrades 200 -timeout 2h ./test/scenario
 	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=$(or $(COUNT),20) -timeout 2h ./test/scenario
 
 lab: build ## bring the lab up (as root)

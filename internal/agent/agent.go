@@ -137,13 +137,22 @@ func newAgent(cfg Config) (*Agent, error) {
 // overlayMTU is what fits into the underlay beside the tunnel's headers.
 func overlayMTU(cfg Config) int { return cfg.UnderlayMTU - kernel.Overhead(cfg.Address) }
 
+// lockPatience is how long an agent that was killed may take to let go: its threads end one after the other.
+const lockPatience = 2 * time.Second
+
 // lockDir makes sure that no other agent serves the same socket.
 func lockDir(dir string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start agent: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("another agent runs with %s (give each its own --run-dir): %w", dir, err)
 	}

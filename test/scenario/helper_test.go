@@ -37,6 +37,10 @@ func help(what string, args []string) int {
 		err = fragments(args[0])
 	case "up":
 		err = up(args[0])
+	case "send":
+		err = send(args[0], args[1], args[2])
+	case "count":
+		err = count(args[0])
 	default:
 		err = fmt.Errorf("no helper %q", what)
 	}
