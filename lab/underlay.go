@@ -84,9 +84,9 @@ func buildNamespace(name string, s settings) error {
 
 // buildLinks makes all links, with both ends up.
 func buildLinks(l *Lab, p *plan) error {
-	for _, link := range p.links {
+	for i, link := range p.links {
 		a, b := link.a, link.b
-		err := netns.CreateVeth(netns.End{NetNS: l.netNS(a.node.Name), Name: a.peer.Name, MAC: a.mac},
+		err := netns.CreateVeth(netns.End{NetNS: l.netNS(a.node.Name), Name: a.peer.Name, MAC: a.mac, Index: firstIndex + i},
 			netns.End{NetNS: l.netNS(b.node.Name), Name: b.peer.Name, MAC: b.mac}, p.mtu)
 		if err != nil {
 			return err
@@ -106,6 +106,9 @@ func buildLinks(l *Lab, p *plan) error {
 	}
 	return nil
 }
+
+// firstIndex is the number of the first link's lower end: far from those that the kernel gives to the upper ends.
+const firstIndex = 10_001
 
 // buildRoutes leads every node to every other one, by all ways of the same length.
 func buildRoutes(l *Lab, p *plan) error {

@@ -118,7 +118,7 @@ func connect(t *testing.T, customer, provider *node) {
 		even = netip.MustParseAddr(fmt.Sprintf("fd00:18::%x", number))
 	}
 	down, up := fmt.Sprintf("n%d", provider.number), fmt.Sprintf("n%d", customer.number)
-	if err := netns.CreateVeth(netns.End{NetNS: customer.ns, Name: down}, netns.End{NetNS: provider.ns, Name: up}, 1500); err != nil {
+	if err := netns.CreateVeth(netns.End{NetNS: customer.ns, Name: down, Index: 100 + provider.number}, netns.End{NetNS: provider.ns, Name: up}, 1500); err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range []struct {

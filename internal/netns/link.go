@@ -39,6 +39,7 @@ type End struct {
 	NetNS string // name of the namespace
 	Name  string
 	MAC   net.HardwareAddr
+	Index int // of the first end only; 0: the kernel's choice
 }
 
 // NextHop is one of the ways of a route.
@@ -81,6 +82,9 @@ func Inside(name string, do func(*Namespace) error) error {
 func (n *Namespace) Close() { n.handle.Close() }
 
 // CreateVeth makes a pair of devices, each directly in its namespace, down. It fails if one of them exists.
+//
+// The kernel tells at once that a device has lost its carrier only where the other end has another number; else that may take
+// a second (linkwatch). Where it matters, give a number that nobody else has.
 func CreateVeth(a, b End, mtu int) error {
 	fa, err := openFile(a.NetNS)
 	if err != nil {
@@ -93,7 +97,7 @@ func CreateVeth(a, b End, mtu int) error {
 	}
 	defer fb.Close()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr, attrs.MTU, attrs.Namespace = a.Name, a.MAC, mtu, netlink.NsFd(int(fa.Fd()))
+	attrs.Name, attrs.HardwareAddr, attrs.MTU, attrs.Index, attrs.Namespace = a.Name, a.MAC, mtu, a.Index, netlink.NsFd(int(fa.Fd()))
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerHardwareAddr, veth.PeerMTU, veth.PeerNamespace = b.Name, b.MAC, uint32(mtu), netlink.NsFd(int(fb.Fd()))
 	if err := netlink.LinkAdd(veth); err != nil {

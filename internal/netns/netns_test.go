@@ -137,7 +137,7 @@ func TestStartAndPIDs(t *testing.T) {
 func TestVethBetweenTwoNamespacesCarriesTraffic(t *testing.T) {
 	a, b := testNS(t, "a"), testNS(t, "b")
 	mac := func(n byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, n} }
-	if err := CreateVeth(End{a, "to-b", mac(1)}, End{b, "to-a", mac(2)}, 1400); err != nil {
+	if err := CreateVeth(End{NetNS: a, Name: "to-b", MAC: mac(1)}, End{NetNS: b, Name: "to-a", MAC: mac(2)}, 1400); err != nil {
 		t.Fatal(err)
 	}
 	setUp(t, a, "to-b", "192.0.2.0/31")
