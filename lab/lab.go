@@ -78,8 +78,9 @@ func newLab(name string, t *Topology) *Lab {
 	l := &Lab{Name: name, Created: time.Now().UTC(), Topology: t}
 	for _, n := range t.Nodes {
 		l.Namespaces = append(l.Namespaces, l.netNS(n.Name))
+		l.Paths = append(l.Paths, l.runDir(n.Name))
 		if n.Role.HasAgent() {
-			l.Paths = append(l.Paths, l.runDir(n.Name), l.pinDir(n.Name))
+			l.Paths = append(l.Paths, l.pinDir(n.Name))
 		}
 	}
 	for _, w := range t.Workloads {

@@ -31,6 +31,7 @@ type planEnd struct {
 	node, peer *planNode
 	address    netip.Prefix // a /31, or of IPv6 a /127
 	mac        net.HardwareAddr
+	above      bool // the node is the nearer one to the routers
 }
 
 type planLink struct{ a, b planEnd } // b is the uplink: nearer to the routers
@@ -67,8 +68,8 @@ func makePlan(t *Topology) *plan {
 func (p *plan) addLink(n, up *planNode, even netip.Addr) {
 	i := len(p.links)
 	l := planLink{
-		a: planEnd{n, up, netip.PrefixFrom(even.Next(), even.BitLen()-1), macOf(i, 1)},
-		b: planEnd{up, n, netip.PrefixFrom(even, even.BitLen()-1), macOf(i, 0)},
+		a: planEnd{n, up, netip.PrefixFrom(even.Next(), even.BitLen()-1), macOf(i, 1), false},
+		b: planEnd{up, n, netip.PrefixFrom(even, even.BitLen()-1), macOf(i, 0), true},
 	}
 	n.ends, up.ends = append(n.ends, l.a), append(up.ends, l.b)
 	p.links = append(p.links, l)

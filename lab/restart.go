@@ -12,10 +12,10 @@ import (
 	"syscall"
 )
 
-// Restart ends a program of a node, as an upgrade does, and starts it again as it was, also one that is dead already. It does
-// not wait until the new one is ready. No program is the node's server or agent.
-func (l *Lab) Restart(node, program string) error {
-	if err := l.Signal(node, program, syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+// Restart ends a program of a node with SIGTERM, as an upgrade does, or with SIGKILL, and starts it again as it was, also one that
+// is dead already. It does not wait until the new one is ready. No program is the node's server or agent.
+func (l *Lab) Restart(node, program string, sig syscall.Signal) error {
+	if err := l.Signal(node, program, sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	i := l.process(node, program)

@@ -96,11 +96,14 @@ func (l *Lab) nodeStatus(ctx context.Context, n *planNode) (NodeStatus, *v1.Agen
 	if i := l.process(n.Name, ""); i >= 0 && l.Processes[i].Alive() {
 		s.PID = l.Processes[i].PID
 	}
+	ended := slices.IndexFunc(l.Processes, func(p Process) bool { return p.Node == n.Name && !p.Alive() })
 	switch {
 	case !netns.Exists(s.NetNS):
 		s.State, s.Detail = "Gone", "its namespace does not exist"
+	case ended >= 0:
+		s.State, s.Detail = "Dead", fmt.Sprintf("its %s has ended; see %s", l.Processes[ended].Program, l.Processes[ended].Log)
 	case hasProcess && s.PID == 0:
-		s.State, s.Detail = "Dead", "its process has ended; see "+l.logFile(n.Name, "")
+		s.State, s.Detail = "Dead", "its process is not there; see "+l.logFile(n.Name, "")
 	case hasProcess && n.Role.HasAgent():
 		return l.agentStatus(ctx, s)
 	case hasProcess:

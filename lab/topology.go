@@ -11,11 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 
 	v1 "weft/api/v1"
+	"weft/lab/bgp"
 )
 
 // Role says what a node does.
@@ -41,7 +43,8 @@ type Topology struct {
 	Underlay  netip.Prefix       `yaml:"underlay"`
 	Loopbacks netip.Prefix       `yaml:"loopbacks"`
 	Outside   netip.Prefix       `yaml:"outside"`
-	MTU       int                `yaml:"mtu"` // of every link, bytes; 0: 1500
+	MTU       int                `yaml:"mtu"`     // of every link, bytes; 0: 1500
+	Routing   bgp.Program        `yaml:"routing"` // what routers run: weft, bird, frr, static; "": weft
 	Nodes     []TopologyNode     `yaml:"nodes"`
 	Resources string             `yaml:"resources"` // file of documents to apply, beside the topology's
 	Workloads []TopologyWorkload `yaml:"workloads"`
@@ -117,10 +120,18 @@ func DecodeTopology(data []byte) (*Topology, error) {
 	if t.MTU == 0 {
 		t.MTU = 1500
 	}
-	if err := errors.Join(t.checkPrefixes(), t.checkNodes(), t.checkWorkloads()); err != nil {
-		return nil, err
+	if t.Routing == "" {
+		t.Routing = bgp.Weft
 	}
-	return t, t.checkRoom()
+	return t, t.Check()
+}
+
+// Check refuses what cannot be built.
+func (t *Topology) Check() error {
+	if err := errors.Join(t.checkPrefixes(), t.checkNodes(), t.checkWorkloads()); err != nil {
+		return err
+	}
+	return t.checkRoom()
 }
 
 func (t *Topology) checkPrefixes() error {
@@ -135,6 +146,9 @@ func (t *Topology) checkPrefixes() error {
 	}
 	if t.Underlay.Addr().Is4() != t.Loopbacks.Addr().Is4() || t.Underlay.Addr().Is4() != t.Outside.Addr().Is4() {
 		errs = append(errs, errors.New("underlay, loopbacks and outside: write all three in IPv4, or all in IPv6"))
+	}
+	if !slices.Contains(bgp.Programs(), t.Routing) {
+		errs = append(errs, fmt.Errorf("routing: %q is none of %v", t.Routing, bgp.Programs()))
 	}
 	if t.MTU < mtuLeast || t.MTU > mtuMost {
 		errs = append(errs, fmt.Errorf("mtu: %d is not in %d to %d", t.MTU, mtuLeast, mtuMost))

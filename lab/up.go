@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"weft/lab/bgp"
 )
 
 // How long each part of Up may take.
@@ -171,7 +173,12 @@ func (u *bringUp) run(ctx context.Context) (err error) {
 		return err
 	}
 	if !u.UnderlayOnly {
-		for _, step := range []func(context.Context, *plan) error{u.startServer, u.startAgents, u.makeContext, u.applyResources, u.attachWorkloads, u.awaitApplied} {
+		steps := []func(context.Context, *plan) error{u.startServer, u.startAgents, u.makeContext, u.applyResources, u.attachWorkloads, u.awaitApplied}
+		if u.Topology.Routing != bgp.Static { // the server starts while the speakers find each other
+			steps = slices.Insert(steps, 1, u.awaitRoutes)
+			steps = slices.Insert(steps, 0, u.startRouting)
+		}
+		for _, step := range steps {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -223,6 +230,9 @@ func (u *bringUp) underlay(p *plan) error {
 		return err
 	}
 	u.done("%d links, MTU %d", len(p.links), p.mtu)
+	if u.Topology.Routing != bgp.Static && !u.UnderlayOnly {
+		return nil
+	}
 	if err := buildRoutes(u.lab, p); err != nil {
 		return err
 	}

@@ -32,6 +32,9 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// againAfter is when a neighbour is told all once more.
+const againAfter = 100 * time.Millisecond
+
 // lookEvery is how often a speaker looks at the kernel's routes, even if it heard of no change.
 const lookEvery = 10 * time.Second
 
@@ -108,14 +111,34 @@ func (s *speaker) watch(ctx context.Context) error {
 		},
 		OnPeerUpdate: func(e *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
 			if e.Type == apiutil.PEER_EVENT_STATE {
+				peer := e.Peer.State.NeighborAddress
 				switch e.Peer.State.SessionState {
-				case packet.BGP_FSM_ESTABLISHED, packet.BGP_FSM_IDLE:
-					s.Log.Info("session", "peer", e.Peer.State.NeighborAddress, "state", e.Peer.State.SessionState.String())
+				case packet.BGP_FSM_ESTABLISHED:
+					s.Log.Info("session is up", "peer", peer)
+					s.tellAgain(ctx, peer)
+				case packet.BGP_FSM_IDLE:
+					s.Log.Info("session is down", "peer", peer)
 				}
 				awake()
 			}
 		},
 	}, server.WatchBestPath(true), server.WatchEor(true), server.WatchPeer())
+}
+
+// tellAgain tells a neighbour all routes once more, a moment after its session came up: the library loses a path that it learns
+// between its first telling and the session's being established.
+func (s *speaker) tellAgain(ctx context.Context, peer netip.Addr) {
+	time.AfterFunc(againAfter, func() {
+		err := s.call(ctx, func() error {
+			if !slices.ContainsFunc(s.cfg.Peers, func(p Peer) bool { return p.Address == peer }) {
+				return nil
+			}
+			return s.peering.tell(ctx, peer)
+		})
+		if err != nil && ctx.Err() == nil {
+			s.Log.Warn("tell a neighbour again", "peer", peer, "err", err)
+		}
+	})
 }
 
 // run is the speaker's one goroutine.
@@ -271,5 +294,12 @@ func (s *speaker) reconfigure(ctx context.Context, cfg *Config) error {
 	}
 	s.cfg = cfg
 	clear(s.device)
+	for _, p := range cfg.Peers { // those that are new have sessions now, whatever their link
+		if s.down[s.deviceOf(p.Address)] && !s.peering.away[p.Address] {
+			if err := s.peering.link(ctx, p, false); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }

@@ -39,7 +39,8 @@ var families = []struct {
 type peering struct {
 	server *server.BgpServer
 	cfg    *Config
-	again  bool // this speaker was here before, and its routes still are
+	again  bool                // this speaker was here before, and its routes still are
+	away   map[netip.Addr]bool // peers whose link is down: the library does not know them
 
 	drained bool // nothing is told to anybody
 }
@@ -48,7 +49,7 @@ type peering struct {
 func startPeering(ctx context.Context, cfg *Config, again bool, log *slog.Logger) (*peering, error) {
 	level := &slog.LevelVar{}
 	level.Set(slog.LevelWarn)
-	p := &peering{server: server.NewBgpServer(server.LoggerOption(log, level)), cfg: &Config{AS: cfg.AS, RouterID: cfg.RouterID}, again: again}
+	p := &peering{server: server.NewBgpServer(server.LoggerOption(log, level)), cfg: &Config{AS: cfg.AS, RouterID: cfg.RouterID}, again: again, away: make(map[netip.Addr]bool)}
 	go p.server.Serve()
 	err := p.server.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
 		Asn: cfg.AS, RouterId: cfg.RouterID.String(), ListenPort: 179, UseMultiplePaths: true,
@@ -65,6 +66,10 @@ func (p *peering) apply(ctx context.Context, cfg *Config) error {
 	timers := old.Hold != cfg.Hold || old.Restart != cfg.Restart || old.StartWait != cfg.StartWait
 	for _, peer := range old.Peers {
 		if timers || !slices.Contains(cfg.Peers, peer) {
+			if p.away[peer.Address] {
+				delete(p.away, peer.Address)
+				continue
+			}
 			if err := p.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: peer.Address.String()}); err != nil {
 				return fmt.Errorf("end the session with %s: %w", peer.Address, err)
 			}
@@ -104,7 +109,7 @@ func (p *peering) peerOf(peer Peer) *api.Peer {
 	out := &api.Peer{
 		Conf:      &api.PeerConf{NeighborAddress: peer.Address.String(), PeerAsn: peer.AS, AuthPassword: peer.Password, Description: peer.Name},
 		Timers:    &api.Timers{Config: &api.TimersConfig{HoldTime: seconds(p.cfg.Hold), KeepaliveInterval: seconds(p.cfg.Hold) / 3, ConnectRetry: connectRetry, IdleHoldTimeAfterReset: 1}},
-		Transport: &api.Transport{},
+		Transport: &api.Transport{PassiveMode: peer.Relation == Customer}, // two connections that meet may leave the library stuck
 		GracefulRestart: &api.GracefulRestart{
 			Enabled: true, RestartTime: uint32(seconds(p.cfg.Restart)), DeferralTime: uint32(seconds(p.cfg.StartWait)), LocalRestarting: p.again,
 		},
@@ -233,10 +238,21 @@ func (p *peering) drain(ctx context.Context, drained bool) error {
 		return err
 	}
 	for _, peer := range p.cfg.Peers {
-		err := p.server.ResetPeer(ctx, &api.ResetPeerRequest{Address: peer.Address.String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
-		if err != nil {
-			return fmt.Errorf("tell %s: %w", peer.Address, err)
+		if err := p.tell(ctx, peer.Address); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// tell tells a neighbour all that it is to know, again.
+func (p *peering) tell(ctx context.Context, peer netip.Addr) error {
+	if p.away[peer] {
+		return nil
+	}
+	err := p.server.ResetPeer(ctx, &api.ResetPeerRequest{Address: peer.String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
+	if err != nil {
+		return fmt.Errorf("tell %s: %w", peer, err)
 	}
 	return nil
 }
@@ -244,10 +260,17 @@ func (p *peering) drain(ctx context.Context, drained bool) error {
 // link ends or begins the session with a peer whose link went or came: what it told is forgotten at once, as nothing can be
 // sent to it.
 func (p *peering) link(ctx context.Context, peer Peer, up bool) error {
-	if up {
-		return p.server.EnablePeer(ctx, &api.EnablePeerRequest{Address: peer.Address.String()})
+	if !up {
+		p.away[peer.Address] = true
+		return p.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: peer.Address.String()})
 	}
-	return p.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: peer.Address.String(), Communication: "the link is down"})
+	if !p.away[peer.Address] {
+		return nil
+	}
+	delete(p.away, peer.Address)
+	again := p.peerOf(peer) // anew: a session that is only disabled waits longer
+	again.GracefulRestart.LocalRestarting = false
+	return p.server.AddPeer(ctx, &api.AddPeerRequest{Peer: again})
 }
 
 // way is one way to a prefix.

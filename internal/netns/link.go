@@ -192,6 +192,23 @@ func (n *Namespace) HasDefaultRoute(device string, ipv6 bool) (found bool, err e
 	return found, err
 }
 
+// Ways counts the next hops of the route to exactly this prefix; 0: there is none.
+func (n *Namespace) Ways(to netip.Prefix) (int, error) {
+	family := netlink.FAMILY_V4
+	if to.Addr().Is6() {
+		family = netlink.FAMILY_V6
+	}
+	routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Dst: toIPNet(to.Masked())}, netlink.RT_FILTER_DST)
+	if err != nil {
+		return 0, fmt.Errorf("routes to %s in %s: %w", to, n.name, err)
+	}
+	ways := 0
+	for _, r := range routes {
+		ways += max(1, len(r.MultiPath))
+	}
+	return ways, nil
+}
+
 // AddRoute adds a route, or replaces the one to the same prefix.
 func (n *Namespace) AddRoute(r Route) error {
 	route := &netlink.Route{Dst: toIPNet(r.To.Masked()), Protocol: unix.RTPROT_STATIC}

@@ -165,7 +165,7 @@ func TestRouteWithTwoNextHops(t *testing.T) {
 	a, b := testNS(t, "a"), testNS(t, "b")
 	for i, p := range []string{"192.0.2.0/31", "192.0.2.2/31"} {
 		from, to := fmt.Sprintf("up%d", i), fmt.Sprintf("down%d", i)
-		if err := CreateVeth(End{a, from, nil}, End{b, to, nil}, 1500); err != nil {
+		if err := CreateVeth(End{NetNS: a, Name: from, MAC: nil}, End{NetNS: b, Name: to, MAC: nil}, 1500); err != nil {
 			t.Fatal(err)
 		}
 		prefix := netip.MustParsePrefix(p)
@@ -190,7 +190,7 @@ func TestRouteWithTwoNextHops(t *testing.T) {
 
 func TestTxChecksumIsSetPerDevice(t *testing.T) {
 	a, b := testNS(t, "a"), testNS(t, "b")
-	if err := CreateVeth(End{a, "to-b", nil}, End{b, "to-a", nil}, 1500); err != nil {
+	if err := CreateVeth(End{NetNS: a, Name: "to-b", MAC: nil}, End{NetNS: b, Name: "to-a", MAC: nil}, 1500); err != nil {
 		t.Fatal(err)
 	}
 	ns := open(t, a)

@@ -11,12 +11,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/lab/bgp"
 )
 
 // retryFor is how long '*' repeats a command.
@@ -29,28 +31,33 @@ type command func(s *story, ts *testscript.TestScript, args []string) error
 
 // words are what a script can say, beside what testscript brings.
 var words = map[string]command{
-	"apply":    apply,      // apply FILE: give the documents to the server
-	"delete":   deleteOne,  // delete KIND [TENANT/]NAME: with all that depends on it
-	"attach":   attachPort, // attach TENANT/PORT NODE
-	"move":     attachPort, // move TENANT/PORT NODE: from where it is
-	"ping":     ping,       // ping TENANT/PORT TENANT/PORT|ADDRESS
-	"answers":  answers,    // answers TENANT/PORT ADDRESS WHO: who has the address, as seen from the port
-	"spoof":    spoofFrom,  // spoof TENANT/PORT SOURCE DESTINATION: send with a false source
-	"for":      routeFor,   // for TENANT/PORT ADDRESS...: the workload routes, and has the addresses itself
-	"pieces":   pieces,     // pieces TENANT/PORT ADDRESS WHO: a datagram in fragments of any order arrives, and is answered
-	"drops":    drops,      // drops NODE reason=R [tenant=T] [atleast=N]
-	"isolated": isolated,   // isolated TENANT...: none reaches another's
-	"vni":      vni,        // vni TENANT/VPC VARIABLE
-	"nowhere":  nowhere,    // nowhere VNI [NODE]: no node (or not this one) has a row or an entry of it
-	"located":  located,    // located TENANT/PORT NODE: status and attachment agree
-	"dump":     dump,       // dump NODE TABLE: to standard output
-	"on":       on,         // on NODE|TENANT/PORT COMMAND...: output to standard output
-	"weft":     weft,       // weft ARGUMENT...: the command line, on the story's lab
-	"restart":  restart,    // restart NODE: its agent or server
-	"crash":    crash,      // crash NODE: its agent, at once, and wait until it is gone
-	"boot":     boot,       // boot NODE: its agent is killed, what its kernel had is gone, and it starts again
-	"synced":   synced,     // synced NODE
-	"writes":   writes,     // writes NODE want=N: writes to the kernel since the agent's start
+	"apply":    apply,        // apply FILE: give the documents to the server
+	"delete":   deleteOne,    // delete KIND [TENANT/]NAME: with all that depends on it
+	"attach":   attachPort,   // attach TENANT/PORT NODE
+	"move":     attachPort,   // move TENANT/PORT NODE: from where it is
+	"ping":     ping,         // ping TENANT/PORT TENANT/PORT|ADDRESS
+	"answers":  answers,      // answers TENANT/PORT ADDRESS WHO: who has the address, as seen from the port
+	"spoof":    spoofFrom,    // spoof TENANT/PORT SOURCE DESTINATION: send with a false source
+	"for":      routeFor,     // for TENANT/PORT ADDRESS...: the workload routes, and has the addresses itself
+	"pieces":   pieces,       // pieces TENANT/PORT ADDRESS WHO: a datagram in fragments of any order arrives, and is answered
+	"drops":    drops,        // drops NODE reason=R [tenant=T] [atleast=N]
+	"isolated": isolated,     // isolated TENANT...: none reaches another's
+	"vni":      vni,          // vni TENANT/VPC VARIABLE
+	"nowhere":  nowhere,      // nowhere VNI [NODE]: no node (or not this one) has a row or an entry of it
+	"located":  located,      // located TENANT/PORT NODE: status and attachment agree
+	"dump":     dump,         // dump NODE TABLE: to standard output
+	"on":       on,           // on NODE|TENANT/PORT COMMAND...: output to standard output
+	"weft":     weft,         // weft ARGUMENT...: the command line, on the story's lab
+	"restart":  restart,      // restart NODE [PROGRAM]: its agent or server, or another of its programs
+	"crash":    crash,        // crash NODE: its agent, at once, and wait until it is gone
+	"boot":     boot,         // boot NODE: its agent is killed, what its kernel had is gone, and it starts again
+	"bounce":   bounce,       // bounce NODE [PROGRAM]: kill it at once, and start it again
+	"dead":     dead,         // dead NODE: its power fails
+	"ways":     ways,         // ways NODE TO N: next hops of its route to another node
+	"traffic":  sendNumbered, // traffic NAME FROM TO [rate=N] [flows=N] [ipv6]: numbered packets both ways, until they are counted
+	"lost":     lost,         // lost NAME none | gap=DURATION [spared=N]: no packet; or no gap as long, and at least N flows without any loss
+	"synced":   synced,       // synced NODE
+	"writes":   writes,       // writes NODE want=N: writes to the kernel since the agent's start
 }
 
 // commands makes testscript's commands of the words, and adds lab and '*'.
@@ -77,22 +84,29 @@ func judge(ts *testscript.TestScript, neg bool, name string, err error) {
 	}
 }
 
-// labCommand is 'lab up [dc1|FILE]' and 'lab down'. With a name the lab has the tenants of that topology; a file is one of
+// labCommand is 'lab up [dc1|FILE] [routing=PROGRAM]' and 'lab down'. With a name the lab has the tenants of that topology; a file is one of
 // the story's own.
 func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	s := storyOf(ts)
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: lab up [dc1|FILE] | lab down")
+		ts.Fatalf("usage: lab up [dc1|FILE] [routing=PROGRAM] | lab down")
 	}
 	if args[0] == "down" {
 		ts.Check(s.end())
 		return
 	}
-	file, whole := "", len(args) > 1
-	if whole && strings.HasSuffix(args[1], ".yaml") {
-		file = ts.MkAbs(args[1])
+	file, whole, routing := "", false, ""
+	for _, a := range args[1:] {
+		if r, ok := strings.CutPrefix(a, "routing="); ok {
+			routing = r
+			continue
+		}
+		whole = true
+		if strings.HasSuffix(a, ".yaml") {
+			file = ts.MkAbs(a)
+		}
 	}
-	ts.Check(s.up(file, whole, ts.Stdout()))
+	ts.Check(s.up(file, whole, bgp.Program(routing), ts.Stdout()))
 }
 
 // repeat is '* [!] COMMAND ...': again until it says what it should.
@@ -333,10 +347,10 @@ func weft(s *story, ts *testscript.TestScript, args []string) error {
 }
 
 func restart(s *story, _ *testscript.TestScript, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%w: restart NODE", errUsage)
+	if len(args) < 1 || len(args) > 2 {
+		return fmt.Errorf("%w: restart NODE [PROGRAM]", errUsage)
 	}
-	return s.l.Restart(args[0], "")
+	return s.l.Restart(args[0], strings.Join(args[1:], ""), syscall.SIGTERM)
 }
 
 func synced(s *story, _ *testscript.TestScript, args []string) error {

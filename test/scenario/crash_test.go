@@ -55,7 +55,7 @@ func TestTwoLabsSideBySide(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if err := s.up("", true, io.Discard); err != nil {
+		if err := s.up("", true, "", io.Discard); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -50,5 +50,5 @@ func boot(s *story, _ *testscript.TestScript, args []string) error {
 	const devices = `for d in /sys/class/net/wp* /sys/class/net/weft-*; do test -e $d && ip link del ${d##*/}; done; true`
 	const inside = "mount -t sysfs none /sys && " + devices // the namespace's own
 	_, err := s.run(args[0], exec.Command("unshare", "-m", "sh", "-c", inside))
-	return errors.Join(err, os.RemoveAll(filepath.Join("/sys/fs/bpf/weft", s.lab+"-"+args[0])), s.l.Restart(args[0], "agent"))
+	return errors.Join(err, os.RemoveAll(filepath.Join("/sys/fs/bpf/weft", s.lab+"-"+args[0])), s.l.Restart(args[0], "agent", syscall.SIGTERM))
 }

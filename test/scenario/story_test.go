@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 	v1 "weft/api/v1"
 	"weft/client"
 	"weft/lab"
+	"weft/lab/bgp"
+	"weft/lab/traffic"
 )
 
 // storyKey finds the story of a script.
@@ -28,12 +31,14 @@ type storyKey struct{}
 
 // story is one script and its lab.
 type story struct {
-	lab   string
-	dir   string
-	l     *lab.Lab
-	api   *client.Client
-	echos map[string]*exec.Cmd // by TENANT/PORT
-	moved bool                 // a port's device went away, and with it what the kernel had counted there
+	lab    string
+	dir    string
+	l      *lab.Lab
+	api    *client.Client
+	echos  map[string]*exec.Cmd // by TENANT/PORT
+	flows  map[string][]*traffic.Flow
+	fabric uint64 // packets of flows that were lost, and not at a node
+	moved  bool   // a port's device went away, and with it what the kernel had counted there
 }
 
 // end takes the lab away, whatever happened.
@@ -54,7 +59,7 @@ func (s *story) end() error {
 }
 
 // up brings a data centre up, the default one without a file, without tenants or whole.
-func (s *story) up(path string, whole bool, progress io.Writer) error {
+func (s *story) up(path string, whole bool, routing bgp.Program, progress io.Writer) error {
 	topology, err := lab.LoadTopology(path)
 	if err != nil {
 		return err
@@ -62,7 +67,8 @@ func (s *story) up(path string, whole bool, progress io.Writer) error {
 	if !whole {
 		topology.Resources, topology.Objects, topology.Workloads = "", nil, nil
 	}
-	s.echos = make(map[string]*exec.Cmd)
+	topology.Routing = cmp.Or(routing, topology.Routing)
+	s.echos, s.flows = make(map[string]*exec.Cmd), make(map[string][]*traffic.Flow)
 	s.l, err = lab.Up(context.Background(), lab.UpConfig{Name: s.lab, Topology: topology, Binary: program, Progress: progress})
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func dc1(t *testing.T, name string) *story {
 			t.Error(err)
 		}
 	})
-	if err := s.up("", true, io.Discard); err != nil {
+	if err := s.up("", true, "", io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -100,7 +100,7 @@ func TestAgentIsKilledUnderTraffic(t *testing.T) {
 			if err := s.kill("host-1"); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.l.Restart("host-1", "agent"); err != nil {
+			if err := s.l.Restart("host-1", "agent", syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			if i%5 == 4 {
@@ -128,7 +128,7 @@ func TestAgentIsUpgradedAndDowngradedUnderTraffic(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := s.l.Restart("host-1", "agent"); err != nil {
+			if err := s.l.Restart("host-1", "agent", syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			if m := moments[i/2%len(moments)]; m > 0 {
@@ -136,7 +136,7 @@ func TestAgentIsUpgradedAndDowngradedUnderTraffic(t *testing.T) {
 				if err := s.kill("host-1"); err != nil {
 					t.Fatal(err)
 				}
-				if err := s.l.Restart("host-1", "agent"); err != nil {
+				if err := s.l.Restart("host-1", "agent", syscall.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
 			}

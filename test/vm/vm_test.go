@@ -230,7 +230,7 @@ func restartUnderTraffic(t *testing.T, l *lab.Lab, m *machine) {
 		t.Fatal(err)
 	}
 	end := m.begin("ping -q -c 25 -i 0.2 -W 3 10.0.1.4")
-	if err := l.Restart("host-1", ""); err != nil {
+	if err := l.Restart("host-1", "", syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	awaitReady(t, l)

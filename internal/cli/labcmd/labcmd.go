@@ -14,6 +14,7 @@ import (
 	v1 "weft/api/v1"
 	"weft/internal/cli/term"
 	"weft/lab"
+	"weft/lab/bgp"
 )
 
 // New makes "weft lab": a data centre on this machine.
@@ -30,7 +31,7 @@ Commands that need a lab take the one of the current context, or the only one th
   weft lab down`,
 	}
 	cmd.AddCommand(newLabUpCommand(env), newLabDownCommand(env), newLabListCommand(env), newLabStatusCommand(env),
-		newLabExecCommand(env), newLabPingCommand(env), newLabGraphCommand(env), newLabPcapCommand(env))
+		newLabExecCommand(env), newLabPingCommand(env), newLabGraphCommand(env), newLabPcapCommand(env), newLabTrafficCommand(env))
 	for _, c := range cmd.Commands() {
 		run := c.RunE
 		c.RunE = func(cmd *cobra.Command, args []string) error { return labError(run(cmd, args)) }
@@ -50,7 +51,7 @@ func labError(err error) error {
 }
 
 func newLabUpCommand(env *term.Env) *cobra.Command {
-	var name, file string
+	var name, file, routing string
 	var underlayOnly bool
 	cmd := &cobra.Command{
 		Use:   "up",
@@ -63,12 +64,19 @@ If something fails, what was made stays for a look, and 'weft lab down' removes 
 		Example: `  weft lab up
   weft lab up --name dc2
   weft lab up --name mine --topology mine.yaml
+  weft lab up --routing frr          # FRR on the ToRs
   weft lab up --underlay-only`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			topology, err := lab.LoadTopology(file)
 			if err != nil {
 				return err
+			}
+			if routing != "" {
+				topology.Routing = bgp.Program(routing)
+				if err := topology.Check(); err != nil {
+					return term.Usage(err)
+				}
 			}
 			binary, err := os.Executable()
 			if err != nil {
@@ -83,6 +91,7 @@ If something fails, what was made stays for a look, and 'weft lab down' removes 
 	f := cmd.Flags()
 	f.StringVar(&name, "name", lab.DefaultTopology, "name of the lab: lower-case letters and digits")
 	f.StringVar(&file, "topology", "", "file that says what the lab consists of (YAML); the built-in one if not given")
+	f.StringVar(&routing, "routing", "", "what the routers run: weft, bird, frr, static; default: what the topology says")
 	f.BoolVar(&underlayOnly, "underlay-only", false, "make nodes, links and routes, and nothing that runs on them")
 	return cmd
 }

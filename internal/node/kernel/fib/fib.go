@@ -66,7 +66,8 @@ func Open() (*Table, error) {
 // Close leaves the routes.
 func (t *Table) Close() { t.handle.Close() }
 
-// Routes returns weft's routes, by prefix. One that the kernel no longer uses in part (a dead link) has the rest only.
+// Routes returns weft's routes, by prefix, with next hops that the kernel does not use for the moment because their link is down:
+// it would use them again at once when the link is back.
 func (t *Table) Routes() (map[netip.Prefix]Route, error) {
 	devices, err := t.devices()
 	if err != nil {
@@ -109,13 +110,11 @@ func read(r netlink.Route, devices map[int]string, family int) (Route, bool) {
 	}
 	hops := r.MultiPath
 	if len(hops) == 0 {
-		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Flags: r.Flags}}
+		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
 	}
 	for _, h := range hops {
 		gateway, _ := netip.AddrFromSlice(h.Gw)
-		if h.Flags&unix.RTNH_F_DEAD == 0 {
-			route.By = append(route.By, NextHop{gateway.Unmap(), devices[h.LinkIndex]})
-		}
+		route.By = append(route.By, NextHop{gateway.Unmap(), devices[h.LinkIndex]})
 	}
 	slices.SortFunc(route.By, NextHop.Compare)
 	return route, true
