@@ -137,6 +137,7 @@ type AgentStatus struct {
 	Revision    uint64       `json:"revision"`
 	Rows        int          `json:"rows"`
 	Writes      uint64       `json:"writes" doc:"Writes to the kernel since the agent started."`
+	Mended      uint64       `json:"mended" doc:"Of these, writes that undid what somebody else had changed."`
 	Attachments []Attachment `json:"attachments"`
 	Errors      []string     `json:"errors,omitempty"`
 }

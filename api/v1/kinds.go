@@ -55,7 +55,8 @@ type NodeSpec struct {
 type NodeStatus struct {
 	Number   uint16    `json:"number,omitempty" doc:"Number that stands for the node in rows; never given to another node."`
 	Ready    bool      `json:"ready" doc:"The node's agent is connected and in sync."`
-	State    string    `json:"state,omitempty" doc:"Ready, Syncing, Gone (silent for 2.5 s) or Never (not seen since the server started)."`
+	State    string    `json:"state,omitempty" doc:"Ready, Syncing, Degraded (the node itself is not as it should be, and what runs there goes on), Gone (silent for 2.5 s) or Never (not seen since the server started)."`
+	Reason   string    `json:"reason,omitempty" doc:"Degraded: what is wrong."`
 	Ports    int       `json:"ports" doc:"Ports attached at the node."`
 	Rows     int       `json:"rows" doc:"Rows that the node holds."`
 	Version  string    `json:"version,omitempty" doc:"Build of the agent."`

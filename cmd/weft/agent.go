@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +48,7 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
 	f.StringVar(&cfg.TokenFile, "token-file", "/etc/weft/node.token", "file with the token that lets a node join (node.token of the server's state directory)")
 	f.StringVar(&address, "address", "", "underlay address of this node's tunnel end")
 	f.IntVar(&cfg.UnderlayMTU, "underlay-mtu", 1500, "MTU of the underlay, bytes; the overlay has 50 less")
+	f.DurationVar(&cfg.ScanEvery, "scan-every", time.Minute, "how often to look for what somebody else has changed in the kernel, give or take a quarter")
 	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/weft/agent", "folder of what outlives the agent")
 	f.StringVar(&cfg.RunDir, "run-dir", "/run/weft", "folder of agent.sock")
 	f.StringVar(&cfg.BPFFS, "bpffs", "/sys/fs/bpf/weft/"+defaultNode(), "folder of pinned programs and tables")

@@ -5,11 +5,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -41,9 +41,10 @@ type Config struct {
 	TokenFile   string     // what the node presents
 	Address     netip.Addr // the node's tunnel end
 	StateDir    string
-	RunDir      string // holds agent.sock
-	BPFFS       string // folder of the pins
-	UnderlayMTU int    // 0: 1500
+	RunDir      string        // holds agent.sock
+	BPFFS       string        // folder of the pins
+	UnderlayMTU int           // 0: 1500
+	ScanEvery   time.Duration // how often drift is looked for, give or take a quarter; 0: a minute
 	Version     string
 	Log         *slog.Logger
 }
@@ -68,7 +69,8 @@ type Agent struct {
 
 	mu        sync.Mutex // guards below
 	connected bool
-	synced    bool // a step was put into effect since the start
+	synced    bool   // a step was put into effect since the start
+	mended    uint64 // writes to the kernel that undid what somebody else had changed
 	epoch     string
 	revision  uint64
 	rows      map[southbound.Key]southbound.Row
@@ -78,9 +80,8 @@ type Agent struct {
 
 // Run is the life of the agent: it returns when ctx ends, leaving programs, tables and devices in place.
 func Run(ctx context.Context, cfg Config) error {
-	if cfg.UnderlayMTU == 0 {
-		cfg.UnderlayMTU = 1500
-	}
+	cfg.UnderlayMTU = cmp.Or(cfg.UnderlayMTU, 1500)
+	cfg.ScanEvery = cmp.Or(cfg.ScanEvery, time.Minute)
 	for _, dir := range []string{cfg.StateDir, cfg.RunDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("start agent: %w", err)
@@ -116,15 +117,16 @@ func newAgent(cfg Config) (*Agent, error) {
 	}
 	a.ports, err = port.New(port.Config{
 		StateFile: filepath.Join(cfg.StateDir, "attachments.json"), MTU: overlayMTU(cfg), Tunnel: cfg.Address,
-		Kernel: devices{path}, Table: path.Ports(), Log: cfg.Log,
+		Kernel: devices{path}, Table: path.Ports(), Log: cfg.Log, Drift: a.drifted,
 	})
 	if err != nil {
 		return nil, errors.Join(err, path.Close())
 	}
 	a.overlay = overlay.New(overlay.Config{
 		Node: cfg.Node, RouterMAC: routerMAC, Locations: path.Locations(), Senders: path.Senders(),
+		Drift: a.drifted,
 	})
-	a.routing = routing.New(routing.Config{Node: cfg.Node, Routes: path.Routes(), Sources: path.Sources()})
+	a.routing = routing.New(routing.Config{Node: cfg.Node, Routes: path.Routes(), Sources: path.Sources(), Drift: a.drifted})
 	a.dhcp = newDHCP(a)
 	a.prober = newProber(a)
 	a.client, err = dial(cfg, a)
@@ -179,7 +181,7 @@ func (a *Agent) run(ctx context.Context) error {
 			_ = a.do(ctx, func() { a.linkChanged(e) }) // fails only while the agent stops
 		})
 	})
-	scan, retry := time.NewTimer(scanAfter()), time.NewTicker(retryEvery)
+	scan, retry := time.NewTimer(a.scanAfter()), time.NewTicker(retryEvery)
 	defer scan.Stop()
 	defer retry.Stop()
 	a.cfg.Log.Info("agent runs", "host", a.cfg.Node, "address", a.cfg.Address, "socket", filepath.Join(a.cfg.RunDir, "agent.sock"))
@@ -195,7 +197,7 @@ func (a *Agent) run(ctx context.Context) error {
 			a.recall()
 		case <-scan.C:
 			a.rescan()
-			scan.Reset(scanAfter())
+			scan.Reset(a.scanAfter())
 		case <-retry.C:
 			a.keepAgain()
 			if a.isSynced() && a.failing() {
@@ -207,34 +209,6 @@ func (a *Agent) run(ctx context.Context) error {
 
 // retryEvery is how soon what could not be brought into the kernel is tried again.
 const retryEvery = time.Second
-
-// scanAfter is one minute, give or take a quarter, so that nodes do not scan together.
-func scanAfter() time.Duration { return 45*time.Second + rand.N(30*time.Second) }
-
-// rescan finds and mends drift.
-func (a *Agent) rescan() {
-	if err := a.path.Repair(); err != nil {
-		a.cfg.Log.Error("mend the tunnel device", "err", err)
-	}
-	if a.isSynced() {
-		a.ports.Rescan()
-		a.overlay.Rescan()
-		a.routing.Rescan()
-		a.settle()
-	}
-}
-
-// linkChanged looks at once at the ports whose devices came, went or changed, and makes a device of the packet path anew.
-func (a *Agent) linkChanged(e device.Event) {
-	if e.Gone && device.Own(e.Name) {
-		if err := a.path.Repair(); err != nil {
-			a.cfg.Log.Error("make the tunnel device anew", "device", e.Name, "err", err)
-		}
-	}
-	if a.ports.LinkChanged(e) {
-		a.settle()
-	}
-}
 
 // settle applies without a step, and tells the server where that changed what fails. Before the first synced step it does
 // nothing: without rows, every port would look taken away.
@@ -330,6 +304,7 @@ func (a *Agent) apply() []southbound.Failure {
 		failures = append(failures, overlayFailures(err)...)
 	}
 	failures = append(failures, a.unkept()...)
+	failures = append(failures, a.refused()...)
 	failures = append(failures, a.switchOver(errors.Join(a.ports.Filled(), err))...)
 	a.mu.Lock()
 	a.failures = failures

@@ -294,6 +294,7 @@ type devices struct{ *kernel.Datapath }
 func (devices) FindLink(name string) (device.Link, bool, error) { return device.FindLink(name) }
 func (devices) Links(prefix string) ([]device.Link, error)      { return device.Links(prefix) }
 func (devices) CreateVeth(v device.Veth) (int, error)           { return device.CreateVeth(v) }
+func (devices) MendVeth(v device.Veth) error                    { return device.MendVeth(v) }
 func (devices) DeleteLink(name string) error                    { return device.DeleteLink(name) }
 func (devices) SetDown(name string) error                       { return device.SetDown(name) }
 

@@ -247,6 +247,7 @@ func (a *Agent) status(ctx context.Context) (v1.AgentStatus, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	st.Connected, st.Synced, st.Revision, st.Rows = a.connected, a.synced && a.connected, a.revision, len(a.rows)
+	st.Mended = a.mended
 	for _, f := range a.failures {
 		st.Errors = append(st.Errors, f.Key+": "+f.Message)
 	}

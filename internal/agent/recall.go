@@ -122,5 +122,5 @@ func (a *Agent) unkept() []southbound.Failure {
 	if a.journal == nil || a.journal.Broken() == nil {
 		return nil
 	}
-	return []southbound.Failure{{Key: "node", Message: a.journal.Broken().Error()}}
+	return []southbound.Failure{{Key: southbound.NodeFailure, Message: a.journal.Broken().Error()}}
 }

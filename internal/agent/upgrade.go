@@ -26,5 +26,5 @@ func (a *Agent) switchOver(unfilled error) []southbound.Failure {
 		return nil
 	}
 	a.cfg.Log.Error("the packet path of the build before stays", "err", err)
-	return []southbound.Failure{{Key: "node", Message: "the packet path of the build before stays: " + err.Error()}}
+	return []southbound.Failure{{Key: "path", Message: "the packet path of the build before stays: " + err.Error()}}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,9 +115,22 @@ func (l *live) fillNode(n *v1.Node) {
 		n.Status.State = "Gone"
 	case !st.InSync:
 		n.Status.State = "Syncing"
+	case nodeTrouble(st) != "":
+		n.Status.State, n.Status.Reason = "Degraded", nodeTrouble(st)
 	default:
 		n.Status.State, n.Status.Ready = "Ready", true
 	}
+}
+
+// nodeTrouble is what a node says of itself, not of one VPC's rows; "": nothing.
+func nodeTrouble(st southbound.NodeState) string {
+	var all []string
+	for _, f := range st.Failures {
+		if f.VNI == 0 {
+			all = append(all, f.Message)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // Status tells how the nodes are (apiserver.Live).

@@ -326,6 +326,32 @@ func TestStatusNamesWhoIsMissing(t *testing.T) {
 	eventually(t, "in effect everywhere", func() bool { a := s.port("red", "web-1").Applied; return a.Applied == 2 && len(a.Waiting) == 0 })
 }
 
+// What is wrong with a node itself is shown there, and holds no row up unless it concerns them.
+func TestDegradedNodeIsShownWithItsReason(t *testing.T) {
+	s := start(t, t.TempDir())
+	h1 := s.join("h1", 1)
+	s.apply(network("red", 1))
+	h1.claim(t, "red", 0)
+	eventually(t, "ready", func() bool { return s.node("h1").State == "Ready" && s.port("red", "web-0").Applied.Applied == 1 })
+	ack := func(failures ...southbound.Failure) {
+		h1.mu.Lock()
+		defer h1.mu.Unlock()
+		h1.c.Ack(h1.epoch, h1.revision, failures)
+	}
+	for _, c := range []struct {
+		key     string
+		applied int
+	}{{southbound.NodeFailure, 1}, {"path", 0}} {
+		ack(southbound.Failure{Key: c.key, Message: "no room"})
+		eventually(t, "degraded by "+c.key, func() bool {
+			n := s.node("h1")
+			return n.State == "Degraded" && n.Reason == "no room" && !n.Ready && s.port("red", "web-0").Applied.Applied == c.applied
+		})
+	}
+	ack()
+	eventually(t, "ready again", func() bool { return s.node("h1").State == "Ready" })
+}
+
 func TestSilentNodeIsShownGone(t *testing.T) {
 	s := start(t, t.TempDir())
 	h1 := s.join("h1", 1)

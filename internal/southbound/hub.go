@@ -43,10 +43,13 @@ type hubNode struct {
 
 // Failure is a row that a node could not put into effect.
 type Failure struct {
-	VNI     uint32 // 0: it concerns every VPC of the node
+	VNI     uint32 // 0: it concerns every VPC of the node, or with NodeFailure none
 	Key     string
 	Message string
 }
+
+// NodeFailure is the key of what is wrong with the node itself while all rows are in effect.
+const NodeFailure = "node"
 
 // Step is what a node has to change. Upserts ascend by key, so what a row leans on comes before it; deletes descend.
 type Step struct {
@@ -262,7 +265,7 @@ func (h *Hub) Applied(vni uint32) (nodes, applied int, waiting []uint16) {
 	for n, own := range s.own {
 		node := h.node(n)
 		need := max(s.common.last, own.last, node.joined[vni])
-		failed := slices.ContainsFunc(node.failures, func(f Failure) bool { return f.VNI == vni || f.VNI == 0 })
+		failed := slices.ContainsFunc(node.failures, func(f Failure) bool { return f.VNI == vni || f.VNI == 0 && f.Key != NodeFailure })
 		if node.acked >= need && !failed {
 			applied++
 		} else {

@@ -50,6 +50,7 @@ var words = map[string]command{
 	"weft":     weft,         // weft ARGUMENT...: the command line, on the story's lab
 	"restart":  restart,      // restart NODE [PROGRAM]: its agent or server, or another of its programs
 	"crash":    crash,        // crash NODE: its agent, at once, and wait until it is gone
+	"scan":     scan,         // scan NODE EVERY: its agent starts again and looks for drift that often
 	"boot":     boot,         // boot NODE: its agent is killed, what its kernel had is gone, and it starts again
 	"bounce":   bounce,       // bounce NODE [PROGRAM]: kill it at once, and start it again
 	"dead":     dead,         // dead NODE: its power fails

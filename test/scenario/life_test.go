@@ -52,3 +52,16 @@ func boot(s *story, _ *testscript.TestScript, args []string) error {
 	_, err := s.run(args[0], exec.Command("unshare", "-m", "sh", "-c", inside))
 	return errors.Join(err, os.RemoveAll(filepath.Join("/sys/fs/bpf/weft", s.lab+"-"+args[0])), s.l.Restart(args[0], "agent", syscall.SIGTERM))
 }
+
+// scan starts the agent of a node again, to look for drift more often than each minute.
+func scan(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%w: scan NODE EVERY", errUsage)
+	}
+	for i, p := range s.l.Processes {
+		if p.Node == args[0] && p.Program == "agent" {
+			s.l.Processes[i].Args = append(slices.Clone(p.Args), "--scan-every", args[1])
+		}
+	}
+	return s.l.Restart(args[0], "agent", syscall.SIGTERM)
+}

@@ -88,6 +88,7 @@ func TestScenario(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			s := &story{lab: labName(env.WorkDir), dir: env.WorkDir}
 			env.Values[storyKey{}] = s
+			env.Setenv("LAB", s.lab)
 			env.Setenv("STATE", "/var/lib/weft/lab/"+s.lab) // $STATE/NODE is the node's folder
 			env.Defer(func() {
 				if err := s.end(); err != nil {

@@ -46,7 +46,8 @@ func (a attachment) side() ebpf.AttachType {
 // unchecked. A program that runs there already is replaced, without a gap, only if it is another one.
 func (d *Datapath) AttachPort(ifindex int, name string) error {
 	for _, program := range []string{bpfProgToPort, bpfProgFromPort} {
-		if err := d.attach(attachment{name, program}, ifindex); err != nil {
+		a := attachment{name, program}
+		if err := errors.Join(d.attach(a, ifindex), d.hold(a)); err != nil {
 			return err
 		}
 	}
@@ -69,6 +70,7 @@ func (d *Datapath) DetachPort(name string) error {
 // detach takes a program off. Where only its pin goes, the kernel does so some time later, and a device that is attached
 // again meanwhile is refused.
 func (d *Datapath) detach(a attachment) error {
+	defer d.letGo(a)
 	l, _, err := d.openLink(a)
 	if err != nil || l == nil {
 		return err
@@ -115,11 +117,13 @@ func (d *Datapath) wholePort(name string) (bool, error) {
 // ensureLinks attaches the programs of weft's own devices, moves every attached port to the present programs, and forgets places
 // whose device is gone.
 func (d *Datapath) ensureLinks(dev devices) error {
-	if err := d.attach(attachment{uplinkName, bpfProgFromUplink}, dev.uplink); err != nil {
-		return err
-	}
-	if err := d.attach(attachment{serviceName, bpfProgFromService}, dev.service); err != nil {
-		return err
+	for _, own := range []struct {
+		attachment
+		ifindex int
+	}{{attachment{uplinkName, bpfProgFromUplink}, dev.uplink}, {attachment{serviceName, bpfProgFromService}, dev.service}} {
+		if err := d.attach(own.attachment, own.ifindex); err != nil && d.trouble == nil {
+			return err
+		}
 	}
 	pins, err := d.attachments()
 	if err != nil {
@@ -134,9 +138,10 @@ func (d *Datapath) ensureLinks(dev devices) error {
 			continue
 		}
 		if at.ifindex == 0 {
+			d.letGo(a)
 			err = unpin(d.linkPin(a))
 		} else {
-			err = d.update(l, a, at)
+			err = errors.Join(d.update(l, a, at), d.hold(a))
 		}
 		l.Close()
 		if err != nil {
@@ -158,6 +163,7 @@ func (d *Datapath) attach(a attachment, ifindex int) error {
 			return d.update(l, a, at)
 		}
 		// The device is gone, or was made anew under its name.
+		d.letGo(a)
 		if err := unpin(d.linkPin(a)); err != nil {
 			return fmt.Errorf("forget %s: %w", a, err)
 		}
@@ -166,6 +172,9 @@ func (d *Datapath) attach(a attachment, ifindex int) error {
 }
 
 func (d *Datapath) create(a attachment, ifindex int) error {
+	if d.programs[a.program] == nil {
+		return fmt.Errorf("attach %s to %s: the programs of this build cannot be loaded: %w", a.program, a.device, d.trouble)
+	}
 	device.Wrote()
 	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: d.programs[a.program], Attach: a.side()})
 	if errors.Is(err, unix.ENODEV) {
@@ -210,7 +219,7 @@ func (d *Datapath) openLink(a attachment) (link.Link, place, error) {
 
 // update replaces the program of a link unless it is the present one. While the maps are being filled, what runs stays.
 func (d *Datapath) update(l link.Link, a attachment, at place) error {
-	if d.waiting {
+	if d.waiting || d.programs[a.program] == nil {
 		return nil
 	}
 	current, err := d.current(a, at)
@@ -241,7 +250,7 @@ func (d *Datapath) runs(a attachment) (bool, error) {
 		return false, err
 	}
 	defer l.Close()
-	if at.ifindex == 0 || d.waiting {
+	if at.ifindex == 0 || d.waiting || d.programs[a.program] == nil {
 		return at.ifindex != 0, nil
 	}
 	return d.current(a, at)
@@ -250,7 +259,7 @@ func (d *Datapath) runs(a attachment) (bool, error) {
 // attachments lists the pinned links in order of name.
 func (d *Datapath) attachments() ([]attachment, error) {
 	entries, err := os.ReadDir(d.linkDir())
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list pinned links: %w", err)
 	}
 	var all []attachment

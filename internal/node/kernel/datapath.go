@@ -22,6 +22,8 @@ import (
 var (
 	// ErrMapIncompatible says that a pinned map has another layout than this build's. The map is left alone.
 	ErrMapIncompatible = ebpf.ErrMapIncompatible
+	// ErrMapFull says that a table has no room for another entry.
+	ErrMapFull = errors.New("the table is full")
 	// ErrKernelTooOld says that the running kernel lacks what the packet path is built on.
 	ErrKernelTooOld = errors.New("kernel too old")
 )
@@ -51,6 +53,9 @@ type Datapath struct {
 	cfg       Config
 	version   uint32 // of the layout, ABI_VERSION
 	waiting   bool   // links run programs on other maps until Switch
+	held      holds
+	loadedFor devices // what the programs were loaded for
+	trouble   error   // why this build's programs could not be loaded
 	maps      map[string]*ebpf.Map
 	programs  map[string]*ebpf.Program
 	ports     PortTable
@@ -135,9 +140,10 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 type devices struct{ uplink, service int }
 
 // Repair compares weft's own devices, the programs and where they are attached with what should be, and mends the
-// difference. Nothing is written when there is none. Maps and ports are not its business.
+// difference; pins that were removed it puts back. Nothing is written when there is no difference. What is in the maps, and ports'
+// devices, are not its business.
 func (d *Datapath) Repair() error {
-	if err := ensureMultipathHash(); err != nil {
+	if err := errors.Join(d.keepPins(), ensureMultipathHash()); err != nil {
 		return err
 	}
 	var dev devices
@@ -178,6 +184,7 @@ func (d *Datapath) Writes() uint64 { return device.Writes() - d.base }
 
 // Close lets go of the kernel objects. They stay, and go on working.
 func (d *Datapath) Close() error {
+	d.letGoAll()
 	var errs []error
 	for _, m := range d.maps {
 		errs = append(errs, m.Close())

@@ -26,6 +26,9 @@ func programNames() []string {
 // ensurePrograms loads the programs, unless the pinned ones are the same: same instructions, same configuration, on
 // the same maps.
 func (d *Datapath) ensurePrograms(dev devices) error {
+	if len(d.programs) > 0 && d.trouble == nil && d.loadedFor == dev {
+		return d.keepPrograms()
+	}
 	spec, err := d.spec()
 	if err != nil {
 		return err
@@ -35,8 +38,9 @@ func (d *Datapath) ensurePrograms(dev devices) error {
 	}
 	loaded, err := d.loadPrograms(spec)
 	if err != nil {
-		return err
+		return d.refused(err)
 	}
+	d.trouble, d.loadedFor = nil, dev
 	pinned := map[string]*ebpf.Program{}
 	for _, name := range programNames() {
 		p, err := d.pinnedProgram(spec, name, loaded[name])
@@ -55,6 +59,50 @@ func (d *Datapath) ensurePrograms(dev devices) error {
 	d.setPrograms(pinned)
 	return nil
 }
+
+// keepPrograms puts pins of programs back that somebody removed.
+func (d *Datapath) keepPrograms() error {
+	for _, name := range programNames() {
+		if _, err := os.Stat(d.programPin(name)); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		p, err := d.programs[name].Clone()
+		if err != nil {
+			return fmt.Errorf("pin program %s again: %w", name, err)
+		}
+		d.cfg.Log.Warn("pin put back", "pin", d.programPin(name))
+		if err := errors.Join(d.pinProgram(name, p), p.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused notes that the kernel does not take this build's programs. What runs, goes on: pinned programs of this layout are
+// taken, as an earlier build left them, and without them links stay as they are.
+func (d *Datapath) refused(why error) error {
+	if d.trouble == nil || d.trouble.Error() != why.Error() {
+		d.cfg.Log.Error("the programs of this build cannot be loaded; what runs stays", "err", why)
+	}
+	d.trouble = why
+	if len(d.programs) > 0 {
+		return nil
+	}
+	pinned := map[string]*ebpf.Program{}
+	for _, name := range programNames() {
+		p, err := ebpf.LoadPinnedProgram(d.programPin(name), nil)
+		if err != nil {
+			closeAll(pinned)
+			return nil // a part of them serves nobody
+		}
+		pinned[name] = p
+	}
+	d.setPrograms(pinned)
+	return nil
+}
+
+// Trouble returns why this build's programs could not be loaded; nil: they were. It is tried again by each Repair.
+func (d *Datapath) Trouble() error { return d.trouble }
 
 // loadPrograms loads all programs on our maps, attached to nothing. What they are can be known only then: calls and
 // offsets are resolved against the running kernel.

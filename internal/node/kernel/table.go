@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"weft/internal/node/kernel/device"
 )
@@ -55,7 +56,11 @@ func (t *table[K, V, RK, RV]) All() (map[K]V, error) {
 func (t *table[K, V, RK, RV]) Put(key K, value V) error {
 	k, v := t.key(key), t.value(value)
 	device.Wrote()
-	if err := t.m.Put(&k, &v); err != nil {
+	err := t.m.Put(&k, &v)
+	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) { // a hash's word for it, and a trie's
+		err = fmt.Errorf("%w: it has room for %d entries", ErrMapFull, t.m.MaxEntries())
+	}
+	if err != nil {
 		return fmt.Errorf("write %v to map %s: %w", key, t.m, err)
 	}
 	return nil

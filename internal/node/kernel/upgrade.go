@@ -32,8 +32,11 @@ func (d *Datapath) Waiting() bool { return d.waiting }
 // Switch moves all links to this build's programs, once the caller has filled the maps, and removes what other builds left.
 // One that fails half way can be repeated.
 func (d *Datapath) Switch() error {
-	if !d.waiting {
+	switch {
+	case !d.waiting:
 		return nil
+	case d.trouble != nil:
+		return fmt.Errorf("the programs of this build cannot be loaded: %w", d.trouble)
 	}
 	d.waiting = false
 	if err := d.Repair(); err != nil {

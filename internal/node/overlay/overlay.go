@@ -18,6 +18,7 @@ type Config struct {
 	RouterMAC [6]byte
 	Locations reconcile.Target[kernel.LocationKey, kernel.Location]
 	Senders   reconcile.Target[kernel.SenderKey, kernel.Sender]
+	Drift     func(what string) // told of entries that somebody else has changed; nil: nobody
 }
 
 // Device is where a local port can be reached.
@@ -47,13 +48,16 @@ type network struct {
 
 // New returns an overlay that wants nothing.
 func New(cfg Config) *Overlay {
-	return &Overlay{
+	o := &Overlay{
 		cfg:       cfg,
 		locations: reconcile.New("locations", cfg.Locations),
 		senders:   reconcile.New("senders", cfg.Senders),
 		nets:      make(map[uint32]*network),
 		devices:   make(map[southbound.Key]Device),
 	}
+	o.locations.Tell(cfg.Drift)
+	o.senders.Tell(cfg.Drift)
+	return o
 }
 
 func (o *Overlay) net(vni uint32) *network {

@@ -27,6 +27,8 @@ type Kernel interface {
 	CreateVeth(v device.Veth) (ifindex int, err error)
 	// ConfigurePeer gives the far end its addresses, routes and MTU.
 	ConfigurePeer(netNS, name string, addresses []netip.Prefix, gateways []netip.Addr, mtu int) error
+	// MendVeth makes the node's end of a pair that is there what it should be, but for its being up.
+	MendVeth(v device.Veth) error
 	// DeleteLink removes a device; an absent one is fine.
 	DeleteLink(name string) error
 	// CreateTap makes a persistent tap, down, and returns its index; one that is there is an error.
@@ -51,7 +53,7 @@ type Kernel interface {
 	AttachedPorts() ([]string, error)
 }
 
-// Config is what Ports needs. Every field is required.
+// Config is what Ports needs. Every field but Drift is required.
 type Config struct {
 	StateFile string     // where attachments outlive the agent
 	MTU       int        // of the overlay, layer 3, bytes
@@ -59,6 +61,7 @@ type Config struct {
 	Kernel    Kernel
 	Table     reconcile.Target[kernel.PortKey, kernel.Port]
 	Log       *slog.Logger
+	Drift     func(what string) // told of entries that somebody else has changed; may be nil
 }
 
 // ID names a port on its node.
@@ -123,6 +126,7 @@ func New(cfg Config) (*Ports, error) {
 		have:  make(map[ID]*attached),
 		dirty: make(map[ID]struct{}),
 	}
+	p.table.Tell(cfg.Drift)
 	list, err := loadAttachments(cfg.StateFile)
 	if err != nil {
 		return nil, err

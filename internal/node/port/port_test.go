@@ -22,7 +22,8 @@ type machine struct {
 	links    map[string]device.Link
 	programs map[string]bool
 	entries  map[kernel.PortKey]kernel.Port
-	peers    map[string]int // by namespace: how often configured
+	peers    map[string]int  // by namespace: how often configured
+	whole    map[string]bool // by namespace: configured, and untouched since
 	writes   int
 	next     int
 	broken   string
@@ -36,7 +37,7 @@ var errBroken = errors.New("refused")
 func newMachine() *machine {
 	return &machine{
 		links: map[string]device.Link{}, programs: map[string]bool{},
-		entries: map[kernel.PortKey]kernel.Port{}, peers: map[string]int{}, next: 10,
+		entries: map[kernel.PortKey]kernel.Port{}, peers: map[string]int{}, whole: map[string]bool{}, next: 10,
 	}
 }
 
@@ -63,8 +64,11 @@ func (m *machine) Links(prefix string) (out []device.Link, err error) {
 	return out, nil
 }
 
+func (m *machine) MendVeth(device.Veth) error { return nil }
+
 func (m *machine) CreateVeth(v device.Veth) (int, error) {
 	m.next++
+	delete(m.whole, v.NetNS)
 	return m.next, m.do("create", func() { m.links[v.HostName] = device.Link{Name: v.HostName, Index: m.next, Elsewhere: v.NetNS != ""} })
 }
 
@@ -122,7 +126,10 @@ func (m *machine) ReturnDevice(name string, b device.Before) error {
 }
 
 func (m *machine) ConfigurePeer(netNS, _ string, _ []netip.Prefix, _ []netip.Addr, _ int) error {
-	return m.do("configure", func() { m.peers[netNS]++ })
+	if m.whole[netNS] {
+		return nil // as it should be
+	}
+	return m.do("configure", func() { m.peers[netNS]++; m.whole[netNS] = true })
 }
 
 func (m *machine) DeleteLink(name string) error {

@@ -371,6 +371,7 @@ func (real) FindLink(name string) (device.Link, bool, error) { return device.Fin
 func (real) Links(prefix string) ([]device.Link, error) { return device.Links(prefix) }
 
 func (real) CreateVeth(v device.Veth) (int, error) { return device.CreateVeth(v) }
+func (real) MendVeth(v device.Veth) error          { return device.MendVeth(v) }
 
 func (real) DeleteLink(name string) error         { return device.DeleteLink(name) }
 func (real) SetDown(name string) error            { return device.SetDown(name) }

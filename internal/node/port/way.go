@@ -123,11 +123,35 @@ func (p *Ports) device(a *attached, row southbound.Port) (device.Link, error) {
 		if link, ok, err = p.cfg.Kernel.FindLink(name); err != nil || !ok {
 			return link, errors.Join(err, fmt.Errorf("device %s of %s went as it was made", name, a.ID))
 		}
+		if !a.taken() {
+			return link, p.cfg.Kernel.HoldDevice(link.Index, name)
+		}
 	}
 	if a.taken() {
 		return link, p.take(a, link)
 	}
-	return link, p.cfg.Kernel.HoldDevice(link.Index, name)
+	if err := p.cfg.Kernel.HoldDevice(link.Index, name); err != nil {
+		return link, err
+	}
+	return link, p.mend(a, row)
+}
+
+// mend makes a pair that is there what it should be. The workload's end is its own affair, unless the agent configures it;
+// where that end cannot be found any more, the workload has changed it, and its port goes on.
+func (p *Ports) mend(a *attached, row southbound.Port) error {
+	if err := p.cfg.Kernel.MendVeth(p.veth(a, row)); err != nil {
+		return err
+	}
+	if err := p.configure(a, row); err != nil {
+		p.cfg.Log.Warn("look at a workload's end", "port", a.ID.String(), "err", err)
+	}
+	return nil
+}
+
+func (p *Ports) veth(a *attached, row southbound.Port) device.Veth {
+	return device.Veth{
+		HostName: a.HostDevice(), NetNS: a.NetNS, PeerName: a.Device, MAC: row.MAC, MTU: p.cfg.MTU, Alias: alias(a.ID),
+	}
 }
 
 // lost forgets a device that is gone, wherever it went: nothing of ours runs at it any more. One that only has another name
@@ -166,9 +190,7 @@ func (p *Ports) create(a *attached, row southbound.Port) error {
 	case a.taken():
 		return fmt.Errorf("%s, the device of %s, is not there: %w", a.Device, a.ID, device.ErrNoDevice)
 	default:
-		_, err = p.cfg.Kernel.CreateVeth(device.Veth{
-			HostName: a.HostDevice(), NetNS: a.NetNS, PeerName: a.Device, MAC: row.MAC, MTU: p.cfg.MTU, Alias: alias(a.ID),
-		})
+		_, err = p.cfg.Kernel.CreateVeth(p.veth(a, row))
 	}
 	if err != nil {
 		return fmt.Errorf("make the device of %s: %w", a.ID, err)

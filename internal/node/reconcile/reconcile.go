@@ -33,7 +33,19 @@ type Table[K, V comparable] struct {
 	wanted map[K]V
 	actual map[K]V // nil: not known
 	dirty  map[K]struct{}
+	drift  func(what string) // nil: nobody asks
+	read   bool              // the target was read before, so what differs now was changed by somebody else
 }
+
+// Drift is what somebody else's change of an entry is, in the words that Tell gets.
+const (
+	driftMissing = "was missing"
+	driftChanged = "was changed"
+	driftAlien   = "was not ours"
+)
+
+// Tell lets f know of every entry that somebody else has changed, as it is mended.
+func (t *Table[K, V]) Tell(f func(what string)) { t.drift = f }
 
 // New returns a table that wants nothing; name begins its errors.
 func New[K, V comparable](name string, target Target[K, V]) *Table[K, V] {
@@ -87,6 +99,7 @@ func (t *Table[K, V]) Apply() error {
 			return fmt.Errorf("read %s: %w", t.name, err)
 		}
 		t.actual = actual
+		t.tell()
 		for k := range actual {
 			t.dirty[k] = struct{}{}
 		}
@@ -106,6 +119,32 @@ func (t *Table[K, V]) Apply() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tell tells how the target differs from what an earlier Apply had made of it.
+func (t *Table[K, V]) tell() {
+	again := t.read
+	t.read = true
+	if !again || t.drift == nil {
+		return
+	}
+	say := func(k K, what string) {
+		if _, ok := t.dirty[k]; !ok { // otherwise it is to change, whatever it is
+			t.drift(fmt.Sprintf("%s %v %s", t.name, k, what))
+		}
+	}
+	for k, want := range t.wanted {
+		if have, ok := t.actual[k]; !ok {
+			say(k, driftMissing)
+		} else if have != want {
+			say(k, driftChanged)
+		}
+	}
+	for k := range t.actual {
+		if _, ok := t.wanted[k]; !ok {
+			say(k, driftAlien)
+		}
+	}
 }
 
 func (t *Table[K, V]) put(key K, want V) error {

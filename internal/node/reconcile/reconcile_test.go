@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -161,5 +162,36 @@ func TestAnyHistoryEndsAtWhatIsWanted(t *testing.T) {
 		if !maps.Equal(f.have, want) {
 			t.Fatalf("seed %d: have %v, want %v", seed, f.have, want)
 		}
+	}
+}
+
+// Only what somebody else has changed is told, and only once the table had been what was wanted.
+func TestDriftIsTold(t *testing.T) {
+	f := newFake(map[int]string{9: "left by an earlier agent"})
+	tab := New("t", f)
+	var told []string
+	tab.Tell(func(what string) { told = append(told, what) })
+	apply := func() {
+		t.Helper()
+		if err := tab.Apply(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tab.Update(1, "a")
+	tab.Update(2, "b")
+	apply()
+	tab.Update(3, "c") // ours to come
+	tab.Rescan()
+	apply()
+	if len(told) != 0 {
+		t.Errorf("told %v, and nobody has changed anything", told)
+	}
+	delete(f.have, 1)
+	f.have[2], f.have[5] = "x", "y"
+	tab.Rescan()
+	apply()
+	slices.Sort(told)
+	if want := []string{"t 1 was missing", "t 2 was changed", "t 5 was not ours"}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }

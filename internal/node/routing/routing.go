@@ -18,6 +18,7 @@ type Config struct {
 	Node    string // name of this node, as peers' rows have it
 	Routes  reconcile.Target[kernel.RouteKey, kernel.Location]
 	Sources reconcile.Target[kernel.SourceKey, kernel.Source]
+	Drift   func(what string) // told of entries that somebody else has changed; nil: nobody
 }
 
 // Routing turns rows of the tables Subnet, Peer, Port and Route into entries of the packet path. It belongs to one
@@ -49,7 +50,7 @@ type network struct {
 
 // New returns a Routing that wants nothing.
 func New(cfg Config) *Routing {
-	return &Routing{
+	r := &Routing{
 		cfg:     cfg,
 		routes:  reconcile.New("routes", cfg.Routes),
 		sources: reconcile.New("sources", cfg.Sources),
@@ -57,6 +58,9 @@ func New(cfg Config) *Routing {
 		devices: make(map[uint32]map[netip.Addr]device),
 		changed: make(map[uint32]bool),
 	}
+	r.routes.Tell(cfg.Drift)
+	r.sources.Tell(cfg.Drift)
+	return r
 }
 
 // Reset forgets all rows, as at the beginning of a snapshot. The kernel is not touched before Apply.

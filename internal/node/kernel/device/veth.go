@@ -120,6 +120,18 @@ func (v *Veth) create(peerNS netns.NsHandle) (netlink.Link, error) {
 	return ByName(v.HostName)
 }
 
+// MendVeth makes the node's end of a pair that is there what it should be, but for its being up: that is AttachPort's.
+func MendVeth(v Veth) error {
+	host, err := ByName(v.HostName)
+	if err != nil {
+		return err
+	}
+	if host.Type() != "veth" {
+		return fmt.Errorf("%s is a %s: %w", v.HostName, host.Type(), ErrWrongDevice)
+	}
+	return v.mendHost(host)
+}
+
 func (v *Veth) mendHost(host netlink.Link) error {
 	if err := Quiet(v.HostName); err != nil {
 		return err
