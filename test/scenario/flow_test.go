@@ -15,11 +15,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"weft/lab/traffic"
 )
 
-// A flow is numbered datagrams from one workload to another, without pause, counted at both ends. Each end is a helper that
-// goes on until its standard input ends, and then tells its count.
-type flow struct {
+// forgery is datagrams that must not arrive, sent without pause and counted at both ends. Each end is a helper that goes on
+// until its standard input ends, and then tells its count.
+type forgery struct {
 	name     string
 	from, to *end
 }
@@ -31,14 +33,14 @@ type end struct {
 }
 
 const (
-	perMillisecond = 4                      // datagrams of a flow
+	perMillisecond = 4                      // datagrams
 	lastWait       = 500 * time.Millisecond // for what is on its way
 	roomAtReceiver = 32 << 20               // bytes, for what comes while the receiver does not run
 )
 
-// startFlow begins a flow to an address of the workload to. With another source than the sender's own it is forged.
-func (s *story) startFlow(from, source, to, address string, port int) (*flow, error) {
-	f := &flow{name: fmt.Sprintf("%s as %s to %s", from, source, to)}
+// forge begins to send from a workload with any source to an address of the workload to.
+func (s *story) forge(from, source, to, address string, port int) (*forgery, error) {
+	f := &forgery{name: fmt.Sprintf("%s as %s to %s", from, source, to)}
 	var err error
 	if f.to, err = s.startEnd(to, "count", fmt.Sprint(port)); err != nil {
 		return nil, err
@@ -77,8 +79,8 @@ func (e *end) stop() (n uint64, err error) {
 	return n, errors.Join(err, e.cmd.Wait())
 }
 
-// stop ends the flow and returns how many were sent and how many arrived.
-func (f *flow) stop() (sent, arrived uint64, err error) {
+// stop ends it and returns how many were sent and how many arrived.
+func (f *forgery) stop() (sent, arrived uint64, err error) {
 	sent, err = f.from.stop()
 	arrived, err2 := f.to.stop()
 	if err = errors.Join(err, err2); err != nil {
@@ -176,29 +178,42 @@ func stdinEnded() <-chan struct{} {
 	return c
 }
 
-// flows are several, the forged ones apart.
-type flows struct{ good, forged []*flow }
+// flows are what passes, and what must not.
+type flows struct {
+	good   []*traffic.Flow
+	forged []*forgery
+}
 
-// startFlows lets all kinds of ways of host-1 carry packets, and sends what must not pass: as a neighbour, and from one
-// tenant to an address of another.
+// startFlows lets all kinds of ways of host-1 carry packets, in both directions and IP versions, and sends what must not
+// pass: as a neighbour, and from one tenant to an address of another.
 func (s *story) startFlows() (*flows, error) {
 	fs := &flows{}
-	for i, f := range []struct{ from, source, to, address string }{
-		{"red/web-1", "10.0.1.4", "red/web-3", "10.0.1.6"}, // the same host
-		{"red/web-2", "10.0.1.5", "red/web-1", "10.0.1.4"}, // from another
-		{"red/web-3", "10.0.1.6", "red/db-1", "10.0.2.4"},  // routed, to another
-		{"red/web-1", "10.0.1.5", "red/web-3", "10.0.1.6"}, // as somebody else
-		{"blue/web-1", "10.0.1.4", "red/web-3", "10.0.1.6"},
+	for _, f := range []struct {
+		a, b string
+		ipv6 bool
+	}{
+		{"red/web-1", "red/web-3", false}, // the same host
+		{"red/web-1", "red/web-2", true},  // another
+		{"red/web-3", "red/db-1", false},  // routed, and another
 	} {
-		flow, err := s.startFlow(f.from, f.source, f.to, f.address, 7801+i)
+		a, err := s.l.End(f.a, f.ipv6)
+		b, err2 := s.l.End(f.b, f.ipv6)
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		flow, err := traffic.Start(a, b, 2000)
 		if err != nil {
 			return nil, err
 		}
-		if i < 3 {
-			fs.good = append(fs.good, flow)
-		} else {
-			fs.forged = append(fs.forged, flow)
+		fs.good = append(fs.good, flow)
+	}
+	for i, source := range []string{"red/web-1 10.0.1.5", "blue/web-1 10.0.1.4"} {
+		from, address, _ := strings.Cut(source, " ")
+		f, err := s.forge(from, address, "red/web-3", "10.0.1.6", 7801+i)
+		if err != nil {
+			return nil, err
 		}
+		fs.forged = append(fs.forged, f)
 	}
 	return fs, nil
 }
@@ -207,25 +222,21 @@ func (s *story) startFlows() (*flows, error) {
 func (fs *flows) stop() (told string, err error) {
 	var sent, lost, forged uint64
 	var errs []error
-	var words []string
-	for _, f := range fs.good {
-		n, arrived, err := f.stop()
-		errs = append(errs, err)
-		sent, lost = sent+n, lost+n-arrived
-		if n != arrived {
-			words = append(words, fmt.Sprintf("%s: %d of %d arrived", f.name, arrived, n))
+	for _, r := range traffic.Stop(fs.good) {
+		for _, c := range []traffic.Count{r.There, r.Back} {
+			sent, lost = sent+c.Sent, lost+c.Lost
+			if c.Lost+c.Duplicated+c.Refused > 0 {
+				errs = append(errs, fmt.Errorf("%+v", c))
+			}
 		}
 	}
 	for _, f := range fs.forged {
-		n, arrived, err := f.stop()
+		n, through, err := f.stop()
 		errs = append(errs, err)
 		forged += n
-		if arrived > 0 {
-			words = append(words, fmt.Sprintf("%s: %d went through", f.name, arrived))
+		if through > 0 {
+			errs = append(errs, fmt.Errorf("%s: %d of %d went through", f.name, through, n))
 		}
-	}
-	if len(words) > 0 {
-		errs = append(errs, errors.New(strings.Join(words, "; ")))
 	}
 	return fmt.Sprintf("%d packets, %d lost; %d forged", sent, lost, forged), errors.Join(errs...)
 }
