@@ -34,7 +34,7 @@ var layers = []struct{ folder, may string }{
 	{"internal/node/reconcile", "internal/netns"},
 	{"internal/node/*", "internal/southbound internal/node/reconcile internal/node/kernel internal/netns"},
 	{"internal/bgp", "internal/node/kernel internal/netns"},
-	{"internal/agent", "api internal/southbound internal/node internal/netns"},
+	{"internal/agent", "api internal/southbound internal/bgp internal/node internal/netns"},
 	{"bpf", "internal/node internal/netns internal/southbound internal/trace"},
 	// From outside: what a user could do as well.
 	{"lab", "api client internal/netns"},

@@ -9,16 +9,23 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
+
+	"weft/internal/netns"
 )
 
 // Restart ends a program of a node with SIGTERM, as an upgrade does, or with SIGKILL, and starts it again as it was, also one that
-// is dead already. It does not wait until the new one is ready. No program is the node's server or agent.
+// is dead already. It does not wait until the new one is ready. No program is the node's server or agent. A speaker that an agent
+// looks after is started by that one.
 func (l *Lab) Restart(node, program string, sig syscall.Signal) error {
 	if err := l.Signal(node, program, sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	i := l.process(node, program)
+	if i < 0 {
+		return nil // whoever started it does so again
+	}
 	p := l.Processes[i]
 	found := []victim{{p.find(), p.Start}}
 	waitGone(found, endWithin)
@@ -47,7 +54,7 @@ func (l *Lab) Restart(node, program string, sig syscall.Signal) error {
 func (l *Lab) Signal(node, program string, sig syscall.Signal) error {
 	i := l.process(node, program)
 	if i < 0 {
-		return fmt.Errorf("%w: no %s runs on %s", ErrTarget, cmp.Or(program, "server or agent"), node)
+		return l.signalOther(node, program, sig)
 	}
 	process := l.Processes[i].find()
 	defer func() { _ = process.Release() }()
@@ -58,6 +65,23 @@ func (l *Lab) Signal(node, program string, sig syscall.Signal) error {
 		return fmt.Errorf("signal %s: %w", node, err)
 	}
 	return nil
+}
+
+// signalOther sends a signal to a program of a node that the lab did not start: an agent's speaker.
+func (l *Lab) signalOther(node, program string, sig syscall.Signal) error {
+	if program != "" && l.Topology.node(node) != nil {
+		pids, err := netns.PIDs(l.netNS(node))
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			if args := strings.Split(string(command), "\x00"); err == nil && len(args) > 1 && args[1] == program {
+				return syscall.Kill(pid, sig)
+			}
+		}
+	}
+	return fmt.Errorf("%w: no %s runs on %s", ErrTarget, cmp.Or(program, "server or agent"), node)
 }
 
 func (l *Lab) process(node, program string) int {

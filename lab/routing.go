@@ -37,7 +37,7 @@ func (n *planNode) speaker() bgp.Speaker {
 
 func (n *planNode) as() uint32 { return asBase + uint32(n.number) }
 
-// startRouting starts the speakers: routers first, as they listen for the others.
+// startRouting starts the speakers, routers first, as they listen for the others; those of nodes with an agent it starts itself.
 func (u *bringUp) startRouting(_ context.Context, p *plan) error {
 	for _, n := range p.nodes {
 		state, run := u.lab.stateDir(n.Name), u.lab.runDir(n.Name)
@@ -51,6 +51,9 @@ func (u *bringUp) startRouting(_ context.Context, p *plan) error {
 			return fmt.Errorf("start routing: %w", err)
 		}
 		for _, c := range commands {
+			if n.Role.HasAgent() {
+				break
+			}
 			if err := u.lab.start(n.Name, c.Name, nil, nil, c.Args...); err != nil {
 				return err
 			}
@@ -69,7 +72,7 @@ func (u *bringUp) awaitRoutes(ctx context.Context, p *plan) error {
 				continue
 			}
 			if err := u.lab.died(n.Name); err != nil {
-				return "", err
+				return "", &nodeError{n.Name, "", err}
 			}
 			missing := ""
 			err := netns.Inside(u.lab.netNS(n.Name), func(ns *netns.Namespace) error {

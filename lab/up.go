@@ -173,9 +173,9 @@ func (u *bringUp) run(ctx context.Context) (err error) {
 		return err
 	}
 	if !u.UnderlayOnly {
-		steps := []func(context.Context, *plan) error{u.startServer, u.startAgents, u.makeContext, u.applyResources, u.attachWorkloads, u.awaitApplied}
+		steps := []func(context.Context, *plan) error{u.startServer, u.startAgents, u.awaitAgents, u.makeContext, u.applyResources, u.attachWorkloads, u.awaitApplied}
 		if u.Topology.Routing != bgp.Static { // the server starts while the speakers find each other
-			steps = slices.Insert(steps, 1, u.awaitRoutes)
+			steps = slices.Insert(steps, 2, u.awaitRoutes)
 			steps = slices.Insert(steps, 0, u.startRouting)
 		}
 		for _, step := range steps {
@@ -277,10 +277,9 @@ func (u *bringUp) startServer(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// startAgents starts the agents of hosts and edges, and waits until each has all rows in effect.
-func (u *bringUp) startAgents(ctx context.Context, p *plan) error {
+// startAgents starts the agents of hosts and edges.
+func (u *bringUp) startAgents(_ context.Context, p *plan) error {
 	server := p.server()
-	var started []string
 	for _, n := range p.nodes {
 		if !n.Role.HasAgent() {
 			continue
@@ -288,16 +287,31 @@ func (u *bringUp) startAgents(ctx context.Context, p *plan) error {
 		if err := makeDir(u.lab.runDir(n.Name)); err != nil {
 			return fmt.Errorf("start agents: %w", err)
 		}
-		err := u.lab.start(n.Name, "agent", nil, nil, u.Binary, "agent", "--node", n.Name, "--roles", string(n.Role),
+		args := []string{
+			u.Binary, "agent", "--node", n.Name, "--roles", string(n.Role),
 			"--server", netip.AddrPortFrom(server.loopback, southboundPort).String(),
 			"--ca", filepath.Join(u.lab.stateDir(server.Name), "ca.pem"),
 			"--token-file", filepath.Join(u.lab.stateDir(server.Name), "node.token"),
 			"--address", n.loopback.String(), "--underlay-mtu", strconv.Itoa(p.mtu),
-			"--state-dir", u.lab.stateDir(n.Name), "--run-dir", u.lab.runDir(n.Name), "--bpffs", u.lab.pinDir(n.Name))
-		if err != nil {
+			"--state-dir", u.lab.stateDir(n.Name), "--run-dir", u.lab.runDir(n.Name), "--bpffs", u.lab.pinDir(n.Name),
+		}
+		if u.Topology.Routing != bgp.Static {
+			args = append(args, "--bgp-config", filepath.Join(u.lab.stateDir(n.Name), "bgp.yaml"))
+		}
+		if err := u.lab.start(n.Name, "agent", nil, nil, args...); err != nil {
 			return err
 		}
-		started = append(started, n.Name)
+	}
+	return nil
+}
+
+// awaitAgents waits until each agent has all rows in effect.
+func (u *bringUp) awaitAgents(ctx context.Context, p *plan) error {
+	var started []string
+	for _, n := range p.nodes {
+		if n.Role.HasAgent() {
+			started = append(started, n.Name)
+		}
 	}
 	waitingFor := ""
 	err := u.wait(ctx, agentsWithin, "start the agents", func(ctx context.Context) (string, error) {

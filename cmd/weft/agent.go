@@ -52,6 +52,7 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
 	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/weft/agent", "folder of what outlives the agent")
 	f.StringVar(&cfg.RunDir, "run-dir", "/run/weft", "folder of agent.sock")
 	f.StringVar(&cfg.BPFFS, "bpffs", "/sys/fs/bpf/weft/"+defaultNode(), "folder of pinned programs and tables")
+	f.StringVar(&cfg.BGPConfig, "bgp-config", "", "configuration of this node's BGP speaker (weft bgp --help), which the agent starts, finds again, and never ends")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
 	return cmd
 }

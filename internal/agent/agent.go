@@ -45,6 +45,7 @@ type Config struct {
 	BPFFS       string        // folder of the pins
 	UnderlayMTU int           // 0: 1500
 	ScanEvery   time.Duration // how often drift is looked for, give or take a quarter; 0: a minute
+	BGPConfig   string        // configuration of the node's BGP speaker; "": it has none
 	Version     string
 	Log         *slog.Logger
 }
@@ -64,6 +65,7 @@ type Agent struct {
 	recalled map[southbound.Key]southbound.Row
 	known    chan struct{} // closed once that is decided
 	prober   prober
+	speaker  *speaker
 	calls    chan func()
 	ended    chan struct{} // closed when calls are served no more
 
@@ -129,6 +131,7 @@ func newAgent(cfg Config) (*Agent, error) {
 	a.routing = routing.New(routing.Config{Node: cfg.Node, Routes: path.Routes(), Sources: path.Sources(), Drift: a.drifted})
 	a.dhcp = newDHCP(a)
 	a.prober = newProber(a)
+	a.speaker = newSpeaker(cfg)
 	a.client, err = dial(cfg, a)
 	if err != nil {
 		return nil, errors.Join(err, path.Close())
@@ -176,6 +179,7 @@ func (a *Agent) run(ctx context.Context) error {
 	defer a.journal.Close()
 	wg.Go(func() { a.client.Run(ctx) })
 	wg.Go(func() { a.dhcp.Run(ctx) })
+	wg.Go(func() { a.speaker.run(ctx) })
 	wg.Go(func() {
 		device.Watch(ctx, a.cfg.Log, func(e device.Event) {
 			_ = a.do(ctx, func() { a.linkChanged(e) }) // fails only while the agent stops

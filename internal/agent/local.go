@@ -251,6 +251,9 @@ func (a *Agent) status(ctx context.Context) (v1.AgentStatus, error) {
 	for _, f := range a.failures {
 		st.Errors = append(st.Errors, f.Key+": "+f.Message)
 	}
+	if wrong := a.speaker.wrong(); wrong != "" {
+		st.Errors = append(st.Errors, "BGP speaker: "+wrong)
+	}
 	return st, nil
 }
 

@@ -90,6 +90,7 @@ func TestScenario(t *testing.T) {
 			env.Values[storyKey{}] = s
 			env.Setenv("LAB", s.lab)
 			env.Setenv("STATE", "/var/lib/weft/lab/"+s.lab) // $STATE/NODE is the node's folder
+			env.Setenv("RUN", "/run/weft/"+s.lab)           // $RUN-NODE is the node's folder of sockets
 			env.Defer(func() {
 				if err := s.end(); err != nil {
 					env.T().Fatal(err)
