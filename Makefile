@@ -13,7 +13,7 @@ C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
 timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build generate fmt lint test test-form test-unit test-root scenario soak lab demo vm fuzz deps clean
+.PHONY: help build generate fmt lint test test-form test-unit test-fuzz test-root scenario soak lab demo vm fuzz deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ lint: bin/tools ## check form: formatting, vet, linters
 	clang-format-19 --dry-run -Werror $(C_FILES)
 	bin/tools/golangci-lint run --allow-serial-runners ./...
 
-test: deps test-form test-unit test-root scenario vm ## all tests, as CI runs them (as root; installs what it needs)
+test: deps test-form test-unit test-fuzz test-root scenario vm ## all tests, as CI runs them (as root; installs what it needs)
 	@echo "== all parts passed"
 
 test-form: bin/tools
@@ -50,6 +50,9 @@ test-form: bin/tools
 test-unit: ## tests that need no root
 	$(call timed,unit,go test -shuffle=on $(UNIT))
 	$(call timed,unit with race detector,go test -race -shuffle=on $(RACE))
+
+test-fuzz: ## each fuzz target for a second
+	$(call timed,fuzz,tools/fuzz 1s)
 
 test-root: ## tests on this kernel: programs, drivers, namespaces (as root)
 	$(call timed,root,REQUIRE_PRIVILEGED=1 go test -shuffle=on $(PRIVILEGED))
@@ -72,9 +75,7 @@ demo: ## build, bring a data centre up, show that it works, leave it running (as
 	@tools/demo
 
 fuzz: ## fuzz each decoder of bytes from outside: every Fuzz function there is; TIME=60s
-	@set -e; for f in $$(git grep -oE '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | tr ' ' ':'); do \
-		IFS=: read -r file _ name <<< "$$f"; echo "== $$name in $$(dirname $$file)"; \
-		go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(TIME),60s); done
+	@tools/fuzz $(or $(TIME),60s)
 
 deps: ## install the Debian packages that tests and generate need (as root)
 	@missing=""; for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \

@@ -110,6 +110,14 @@ func FuzzDecodeYAML(f *testing.F) {
 		for _, o := range objects {
 			o.Default()
 			o.Validate()
+			back, err := json.Marshal(o)
+			if err != nil {
+				t.Fatalf("%s was read, but cannot be written: %v", data, err)
+			}
+			again, err := DecodeYAML(back) // JSON is YAML
+			if err != nil || len(again) != 1 || !SameSpec(o, again[0]) {
+				t.Fatalf("%s became %s: %v, error %v", data, back, again, err)
+			}
 		}
 	})
 }

@@ -107,13 +107,13 @@ func toAPIError(err error) *v1.Error {
 		}
 	case errors.As(err, &refused):
 		e = &v1.Error{}
-		if json.Unmarshal(refused.JSON, e) != nil {
+		if json.Unmarshal(refused.JSON, e) != nil || e.Code == "" || e.Message == "" {
 			e = &v1.Error{Code: v1.CodeInternal, Message: refused.Text}
 		}
 	default:
 		e = &v1.Error{Code: v1.CodeUnavailable, Message: err.Error(), Status: http.StatusServiceUnavailable}
 	}
-	if e.Status == 0 {
+	if e.Status < 400 || e.Status > 599 { // none, or none of an error: a server said so
 		e.Status = http.StatusInternalServerError
 	}
 	return e

@@ -78,6 +78,9 @@ func loadAuthority(dir string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("read authority: %s holds no ECDSA key", keyFile)
 	}
+	if !pair.Leaf.IsCA {
+		return nil, nil, fmt.Errorf("read authority: the certificate in %s is no authority's; clients would trust none that it signs", certFile)
+	}
 	return pair.Leaf, key, nil
 }
 
@@ -144,10 +147,11 @@ func sign(t, parent *x509.Certificate, pub *ecdsa.PublicKey, key *ecdsa.PrivateK
 func loadToken(file string) (string, error) {
 	data, err := os.ReadFile(file)
 	if err == nil {
-		if token := strings.TrimSpace(string(data)); len(token) >= 32 {
-			return token, nil
+		token := strings.TrimSpace(string(data))
+		if len(token) < 32 || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", fmt.Errorf("%s holds no token: at least 32 letters, digits and signs of ASCII; remove it to have a new one made", file)
 		}
-		return "", fmt.Errorf("%s holds less than 32 characters; remove it to have a new token made", file)
+		return token, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read token: %w", err)
