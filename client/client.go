@@ -159,6 +159,12 @@ func (c *Client) Status(ctx context.Context) (*v1.ClusterStatus, error) {
 	return &out, nil
 }
 
+// Join returns what a machine needs to become a node.
+func (c *Client) Join(ctx context.Context) (*v1.Join, error) {
+	var out v1.Join
+	return &out, c.call(ctx, http.MethodGet, "/api/v1/join", nil, nil, &out)
+}
+
 // Drops returns the drop counters of a tenant, "" for all, and a sentence for each node that did not answer.
 func (c *Client) Drops(ctx context.Context, tenant string) (drops []v1.Drop, warnings []string, err error) {
 	q := url.Values{}

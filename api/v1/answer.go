@@ -132,6 +132,8 @@ type Attachment struct {
 type AgentStatus struct {
 	Node        string       `json:"node"`
 	Version     string       `json:"version"`
+	PID         int          `json:"pid" doc:"Number of the agent's process."`
+	Removed     string       `json:"removed,omitempty" doc:"Why the machine is no node any more, where it was removed."`
 	Connected   bool         `json:"connected" doc:"The stream to a server is up."`
 	Synced      bool         `json:"synced" doc:"All rows the server has for the node are in effect."`
 	Revision    uint64       `json:"revision"`
@@ -161,4 +163,11 @@ type TraceStep struct {
 	Object   string `json:"object" example:"vpc/red/main"`
 	Decision string `json:"decision" example:"pass"`
 	Detail   string `json:"detail,omitempty"`
+}
+
+// Join is what a machine needs to become a node.
+type Join struct {
+	Server string `json:"server" doc:"Host and port of the nodes' stream; the host is empty where the server listens on all of its addresses."`
+	Token  string `json:"token" doc:"Lets a node join."`
+	CAHash string `json:"caHash" doc:"SHA-256 of the certificate of the server's authority, as sha256:HEX."`
 }

@@ -93,4 +93,7 @@ const (
 	CodePrecondition  = "PRECONDITION"   // something must be done first
 	CodeTimeout       = "TIMEOUT"        // did not happen in time
 	CodeUnknownMethod = "UNKNOWN_METHOD" // the URL exists, not with this method
+	CodeNodeDrained   = "NODE_DRAINED"   // the node takes no further ports
+	CodeNodeRemoved   = "NODE_REMOVED"   // the machine was removed from the system
+	CodeNodeAlive     = "NODE_ALIVE"     // the node's agent is connected
 )

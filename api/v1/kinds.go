@@ -49,11 +49,22 @@ type NodeSpec struct {
 	Address netip.Addr `json:"address" doc:"Underlay address of the node's tunnel end (VTEP), IPv4 or IPv6: of one family in the whole cluster." example:"198.19.0.3"`
 	Roles   []string   `json:"roles" doc:"What the node does: host, edge." example:"[\"host\"]"`
 	Site    string     `json:"site,omitempty" doc:"Data centre of the node."`
+	Drained bool       `json:"drained,omitempty" doc:"No further ports are attached at the node; those that are stay until they are detached or moved."`
 }
+
+// States of a node.
+const (
+	NodeReady    = "Ready"    // its agent is connected and in sync
+	NodeSyncing  = "Syncing"  // connected, and not in sync
+	NodeDegraded = "Degraded" // in sync, except what its status says
+	NodeGone     = "Gone"     // silent for 2.5 s
+	NodeNever    = "Never"    // not seen since the server started
+)
 
 // NodeStatus is what the system knows about a node.
 type NodeStatus struct {
 	Number   uint16    `json:"number,omitempty" doc:"Number that stands for the node in rows; never given to another node."`
+	Machine  string    `json:"machine,omitempty" doc:"Identity of the machine that is the node, which its agent made when it first started."`
 	Ready    bool      `json:"ready" doc:"The node's agent is connected and in sync."`
 	State    string    `json:"state,omitempty" doc:"Ready, Syncing, Degraded (the node itself is not as it should be, and what runs there goes on), Gone (silent for 2.5 s) or Never (not seen since the server started)."`
 	Reason   string    `json:"reason,omitempty" doc:"Degraded: what is wrong."`

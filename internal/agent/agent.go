@@ -64,6 +64,7 @@ type Agent struct {
 	// What it had at the start, until it is in effect, or something better.
 	recalled map[southbound.Key]southbound.Row
 	known    chan struct{} // closed once that is decided
+	machine  string        // the machine's identity
 	prober   prober
 	speaker  *speaker
 	calls    chan func()
@@ -78,10 +79,11 @@ type Agent struct {
 	rows      map[southbound.Key]southbound.Row
 	changed   chan struct{}        // closed, and replaced, after each Apply
 	failures  []southbound.Failure // of the latest Apply
+	removed   string               // why the machine is no node any more; "": it is one
 }
 
 // Run is the life of the agent: it returns when ctx ends, leaving programs, tables and devices in place.
-func Run(ctx context.Context, cfg Config) error {
+func Run(ctx context.Context, cfg Config) (err error) {
 	cfg.UnderlayMTU = cmp.Or(cfg.UnderlayMTU, 1500)
 	cfg.ScanEvery = cmp.Or(cfg.ScanEvery, time.Minute)
 	for _, dir := range []string{cfg.StateDir, cfg.RunDir} {
@@ -98,7 +100,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
-	defer func() { err = errors.Join(err, a.path.Close(), a.client.Close()) }()
+	defer func() { err = errors.Join(err, a.path.Close()) }()
 	return a.run(ctx)
 }
 
@@ -132,7 +134,13 @@ func newAgent(cfg Config) (*Agent, error) {
 	a.dhcp = newDHCP(a)
 	a.prober = newProber(a)
 	a.speaker = newSpeaker(cfg)
-	a.client, err = dial(cfg, a)
+	a.machine, err = loadMachine(cfg.StateDir)
+	if err == nil {
+		a.removed, err = loadRemoved(cfg.StateDir)
+	}
+	if err == nil {
+		a.client, err = dial(cfg, a)
+	}
 	if err != nil {
 		return nil, errors.Join(err, path.Close())
 	}
@@ -177,7 +185,7 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 	recall := a.openJournal()
 	defer a.journal.Close()
-	wg.Go(func() { a.client.Run(ctx) })
+	wg.Go(func() { a.follow(ctx) })
 	wg.Go(func() { a.dhcp.Run(ctx) })
 	wg.Go(func() { a.speaker.run(ctx) })
 	wg.Go(func() {
@@ -340,7 +348,7 @@ func overlayFailures(err error) []southbound.Failure {
 func (a *Agent) Hello() (southbound.Hello, string, uint64) {
 	h := southbound.Hello{
 		Node: a.cfg.Node, Address: a.cfg.Address, Roles: a.cfg.Roles, Site: a.cfg.Site,
-		Version: a.cfg.Version, Kernel: kernelRelease(),
+		Version: a.cfg.Version, Kernel: kernelRelease(), Machine: a.machine,
 	}
 	_ = a.do(context.Background(), func() { // fails only while the agent stops
 		for _, s := range a.ports.States() {

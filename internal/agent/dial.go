@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 )
 
 // dial prepares the stream: TLS against the server's own authority, and the node's token.
-func dial(cfg Config, node southbound.Node) (*southbound.Client, error) {
+func dial(cfg Config, node *Agent) (*southbound.Client, error) {
 	pem, err := os.ReadFile(cfg.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the server's authority (--ca): %w", err)
@@ -31,6 +32,7 @@ func dial(cfg Config, node southbound.Node) (*southbound.Client, error) {
 	}
 	return southbound.NewClient(southbound.ClientConfig{
 		Server: cfg.Server, Token: strings.TrimSpace(string(token)), Node: node, Name: cfg.Node, Log: cfg.Log,
-		Dial: []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}))},
+		Removed: func(reason error) { node.leave(context.Background(), reason.Error()) },
+		Dial:    []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}))},
 	})
 }

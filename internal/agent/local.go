@@ -123,7 +123,7 @@ func toAPIError(err error) *v1.Error {
 // already gets a new pair in the namespace named now, or keeps the tap or device.
 func (a *Agent) attach(ctx context.Context, r v1.AttachRequest) (v1.Attachment, error) {
 	wanted, err := toWanted(r)
-	if err != nil {
+	if err := errors.Join(err, a.member()); err != nil {
 		return v1.Attachment{}, err
 	}
 	id := wanted.ID
@@ -235,7 +235,7 @@ func (a *Agent) detach(ctx context.Context, r v1.DetachRequest) (struct{}, error
 
 // status tells how the agent is.
 func (a *Agent) status(ctx context.Context) (v1.AgentStatus, error) {
-	st := v1.AgentStatus{Node: a.cfg.Node, Version: a.cfg.Version, Attachments: []v1.Attachment{}}
+	st := v1.AgentStatus{Node: a.cfg.Node, Version: a.cfg.Version, PID: os.Getpid(), Attachments: []v1.Attachment{}}
 	if err := a.do(ctx, func() {
 		for _, s := range a.ports.States() {
 			st.Attachments = append(st.Attachments, toAttachment(s))
@@ -247,7 +247,7 @@ func (a *Agent) status(ctx context.Context) (v1.AgentStatus, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	st.Connected, st.Synced, st.Revision, st.Rows = a.connected, a.synced && a.connected, a.revision, len(a.rows)
-	st.Mended = a.mended
+	st.Mended, st.Removed = a.mended, a.removed
 	for _, f := range a.failures {
 		st.Errors = append(st.Errors, f.Key+": "+f.Message)
 	}

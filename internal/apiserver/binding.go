@@ -16,15 +16,24 @@ import (
 )
 
 // RegisterNode makes the node what it says of itself: created at its first hello, its address and roles followed later.
-// Labels, and a site that the node does not know, stay what users wrote.
+// Labels, being drained, and a site that the node does not know, stay what users wrote. A machine that was removed is refused, and
+// so is another one under the name of a node that is alive; a machine that is set up anew is taken for the node that it was.
 func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) {
 	var action v1.Action
+	machine := n.Status.Machine
 	_, err := s.cfg.Store.Update(ctx, []string{"", store.NodeScope(n.Name)}, func(tx *store.Tx) error {
 		doc := v1.Clone(&n)
 		doc.ResourceVersion = ""
 		if found, ok := tx.Get(v1.KindNode, "", n.Name); ok {
 			old := found.(*v1.Node)
-			doc.Labels, doc.Spec.Site = old.Labels, cmp.Or(n.Spec.Site, old.Spec.Site)
+			doc.Labels, doc.Spec.Site, doc.Spec.Drained = old.Labels, cmp.Or(n.Spec.Site, old.Spec.Site), old.Spec.Drained
+			if was := old.Status.Machine; was != "" && machine != "" && was != machine && s.alive(old) {
+				return refuse(old, http.StatusConflict, v1.CodeInUse, "metadata.name", "give each machine a name of its own (weft node join --name)",
+					"another machine is this node, and alive")
+			}
+		}
+		if machine != "" && tx.Counter(removedCounter(machine)) > 0 {
+			return removedError(n.Name)
 		}
 		a := newAdmission(tx, time.Now().UTC().Truncate(time.Second))
 		a.self = true
@@ -33,6 +42,11 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 			return err
 		}
 		action = item.Action
+		if stored, _ := tx.Get(v1.KindNode, "", n.Name); machine != "" && stored.(*v1.Node).Status.Machine != machine {
+			node := v1.Clone(stored.(*v1.Node))
+			node.Status.Machine = machine
+			tx.Put(node)
+		}
 		return a.settle()
 	})
 	if action != v1.ActionUnchanged || err != nil {
@@ -48,11 +62,37 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 	return v1.Clone(stored.(*v1.Node)), nil
 }
 
+// Member reports with an error that a node is none any more.
+func (s *Server) Member(node string) error {
+	if _, ok := s.cfg.Store.View().Get(v1.KindNode, "", node); !ok {
+		return removedError(node)
+	}
+	return nil
+}
+
+// alive reports whether the node's agent is connected.
+func (s *Server) alive(n *v1.Node) bool {
+	c := v1.Clone(n)
+	s.cfg.Live.Fill(c)
+	return c.Status.State != v1.NodeGone && c.Status.State != v1.NodeNever
+}
+
+// removedCounter is above 0 where a machine was removed: it is not to come back by itself.
+func removedCounter(machine string) string { return "removed/" + machine }
+
+func removedError(node string) error {
+	return &v1.Error{
+		Status: http.StatusConflict, Code: v1.CodeNodeRemoved, Object: "node/" + node, Message: "the node was removed from the system",
+		Fix: "if it is to be a node again, join it: 'weft node token' tells how",
+	}
+}
+
 // Claim binds a port to a node. A node that claims a port again keeps the binding; a port that another node has is given
 // only with move.
 func (s *Server) Claim(ctx context.Context, node, tenant, port string, move bool) (binding string, err error) {
 	_, err = s.cfg.Store.Update(ctx, []string{tenant, store.NodeScope(node)}, func(tx *store.Tx) error {
-		if _, ok := tx.Get(v1.KindNode, "", node); !ok {
+		at, ok := tx.Get(v1.KindNode, "", node)
+		if !ok {
 			return notFound(v1.KindNode, "", node)
 		}
 		found, ok := tx.Get(v1.KindPort, tenant, port)
@@ -67,6 +107,9 @@ func (s *Server) Claim(ctx context.Context, node, tenant, port string, move bool
 		case p.Status.Node == node && p.Status.Binding != "":
 			binding = p.Status.Binding
 			return nil
+		case at.(*v1.Node).Spec.Drained:
+			return refuse(p, http.StatusConflict, v1.CodeNodeDrained, "", "attach it at another node, or let this one take ports again: weft node resume "+node,
+				"node %s is drained: it takes no further ports", node)
 		case p.Status.Node != "" && !move:
 			return refuse(p, http.StatusConflict, v1.CodeBindingTaken, "", fmt.Sprintf("detach it at node %s, or take it with --move", p.Status.Node),
 				"the port is attached at node %s", p.Status.Node)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -66,7 +67,11 @@ func (s *Server) removeSome(ctx context.Context, d deletion) (items []v1.ResultI
 			if !d.dryRun && !slices.Contains(scopes, u.Meta().Tenant) {
 				return errOtherScopes
 			}
-			items = append(items, drop(tx, u, o))
+			item, err := drop(tx, u, o)
+			if err != nil {
+				return err
+			}
+			items = append(items, item)
 		}
 		if d.dryRun {
 			return errDryRun
@@ -78,26 +83,31 @@ func (s *Server) removeSome(ctx context.Context, d deletion) (items []v1.ResultI
 
 // drop deletes a resource, or changes it so that it no longer refers to what goes: a port of a node is detached, and may be
 // attached anywhere then; a route table loses the subnet, and the routes to the ports that go. Its other subnets and routes,
-// black holes among them, stay.
-func drop(tx *store.Tx, o, root v1.Object) v1.ResultItem {
+// black holes among them, stay. A node that goes leaves word that its machine was removed.
+func drop(tx *store.Tx, o, root v1.Object) (v1.ResultItem, error) {
 	m := o.Meta()
 	item := v1.ResultItem{Action: v1.ActionConfigured, Kind: o.GetKind(), Tenant: m.Tenant, Name: m.Name}
 	switch u := o.(type) {
 	case *v1.Port:
 		if root.GetKind() == v1.KindNode {
 			tx.Put(freePort(u))
-			return item
+			return item, nil
 		}
 	case *v1.RouteTable:
 		switch root.(type) {
 		case *v1.Subnet, *v1.Port:
 			tx.Put(freeTable(tx, u, root))
-			return item
+			return item, nil
+		}
+	}
+	if n, ok := o.(*v1.Node); ok && n.Status.Machine != "" {
+		if _, err := tx.Next(removedCounter(n.Status.Machine), 1, math.MaxUint64); err != nil {
+			return item, err
 		}
 	}
 	tx.Delete(o.GetKind(), m.Tenant, m.Name)
 	item.Action = v1.ActionDeleted
-	return item
+	return item, nil
 }
 
 // freePort returns a port that no longer refers to a node.

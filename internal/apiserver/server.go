@@ -46,6 +46,7 @@ type Config struct {
 	Store   *store.Store
 	Live    Live
 	Token   string // opens everything
+	Join    v1.Join
 	Version string
 	Log     *slog.Logger
 }

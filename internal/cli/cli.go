@@ -13,6 +13,7 @@ import (
 	v1 "weft/api/v1"
 
 	"weft/internal/cli/labcmd"
+	"weft/internal/cli/nodecmd"
 	"weft/internal/cli/term"
 	"weft/internal/cli/tracecmd"
 )
@@ -50,7 +51,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return term.Usage(err) })
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
 	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), newExplainCommand(env))
-	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, completePorts(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), newContextCommand(env))
+	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, completePorts(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), nodecmd.New(env, completeNodes(env)), newContextCommand(env))
 	group(root, "run", append(extra, labcmd.New(env))...)
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",

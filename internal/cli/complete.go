@@ -50,6 +50,16 @@ func completePorts(env *term.Env, arguments int) cobra.CompletionFunc {
 	}
 }
 
+// completeNodes completes one name of a node.
+func completeNodes(env *term.Env) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return names(cmd.Context(), env, string(v1.KindNode), begun), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeContexts completes one name of a context.
 func completeContexts(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	all, err := client.LoadContexts()

@@ -21,6 +21,14 @@ type column struct {
 	cell func(o v1.Object) string
 }
 
+// nodeState is a node's state, and whether it is drained.
+func nodeState(n *v1.Node) string {
+	if n.Spec.Drained {
+		return n.Status.State + ",Drained"
+	}
+	return n.Status.State
+}
+
 func columns(kind v1.Kind) []column {
 	name := column{"NAME", false, func(o v1.Object) string { return o.Meta().Name }}
 	tenant := column{"TENANT", false, func(o v1.Object) string { return o.Meta().Tenant }}
@@ -34,7 +42,7 @@ func columns(kind v1.Kind) []column {
 			name,
 			{"ROLES", false, func(o v1.Object) string { return strings.Join(o.(*v1.Node).Spec.Roles, ",") }},
 			{"ADDRESS", false, func(o v1.Object) string { return o.(*v1.Node).Spec.Address.String() }},
-			{"STATE", false, func(o v1.Object) string { return o.(*v1.Node).Status.State }},
+			{"STATE", false, func(o v1.Object) string { return nodeState(o.(*v1.Node)) }},
 			{"PORTS", false, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Node).Status.Ports) }},
 			age,
 			{"NUMBER", true, func(o v1.Object) string { return fmt.Sprint(o.(*v1.Node).Status.Number) }},

@@ -27,6 +27,8 @@ type controller struct {
 	log   *slog.Logger
 	rows  func(graph.Resources) graph.Rows // pure
 
+	removed func(*v1.Node) // called when a node was removed
+
 	version atomic.Uint64 // counts computations
 
 	mu      sync.Mutex // guards below
@@ -55,7 +57,7 @@ const (
 
 func newController(st *store.Store, hub *southbound.Hub, log *slog.Logger) *controller {
 	c := &controller{
-		store: st, hub: hub, log: log,
+		store: st, hub: hub, log: log, removed: func(*v1.Node) {},
 		rows:    func(r graph.Resources) graph.Rows { return graph.Compute(graph.Resolve(r)) },
 		waiting: make(map[vpcID]bool), running: make(map[vpcID]bool), done: make(map[vpcID]done), holders: make(map[uint32]vpcID),
 	}
@@ -125,6 +127,9 @@ func (c *controller) take(e store.Event) {
 
 // takeNode marks the VPCs with ports on a node whose address or number changed.
 func (c *controller) takeNode(e store.Event, n *v1.Node) {
+	if e.Object == nil {
+		c.removed(n)
+	}
 	old, ok1 := e.Old.(*v1.Node)
 	now, ok2 := e.Object.(*v1.Node)
 	if ok1 && ok2 && old != nil && now != nil && old.Spec.Address == now.Spec.Address && old.Status.Number == now.Status.Number {

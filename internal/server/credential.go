@@ -6,20 +6,26 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
+
+	v1 "weft/api/v1"
 )
 
 // credential is what the server proves itself with and what it asks of others. It lies in the state directory:
@@ -31,6 +37,7 @@ import (
 // The server's own certificate is made anew at each start and kept in memory.
 type credential struct {
 	server     tls.Certificate
+	authority  []byte // its certificate, DER
 	adminToken string
 	nodeToken  string
 }
@@ -50,7 +57,7 @@ func loadCredentials(dir string, names []string) (*credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &credential{}
+	c := &credential{authority: ca.Raw}
 	if c.server, err = issue(ca, key, names); err != nil {
 		return nil, err
 	}
@@ -59,6 +66,16 @@ func loadCredentials(dir string, names []string) (*credential, error) {
 	}
 	c.nodeToken, err = loadToken(filepath.Join(dir, "node.token"))
 	return c, err
+}
+
+// join is what a machine needs to become a node of the server whose stream listens at an address.
+func (c *credential) join(at net.Addr) v1.Join {
+	hash := sha256.Sum256(c.authority)
+	j := v1.Join{Server: at.String(), Token: c.nodeToken, CAHash: "sha256:" + hex.EncodeToString(hash[:])}
+	if a, err := netip.ParseAddrPort(j.Server); err == nil && a.Addr().IsUnspecified() {
+		j.Server = net.JoinHostPort("", strconv.Itoa(int(a.Port())))
+	}
+	return j
 }
 
 // loadAuthority reads ca.pem and ca.key, or makes both.

@@ -103,7 +103,7 @@ func (l *live) fillNode(n *v1.Node) {
 	}
 	presence, ok := l.nodes.Presence(n.Name)
 	if !ok {
-		n.Status.State = "Never"
+		n.Status.State = v1.NodeNever
 		return
 	}
 	st := l.hub.Node(presence.Number)
@@ -112,13 +112,13 @@ func (l *live) fillNode(n *v1.Node) {
 	n.Status.Version, n.Status.Kernel = presence.Hello.Version, presence.Hello.Kernel
 	switch {
 	case !presence.Alive:
-		n.Status.State = "Gone"
+		n.Status.State = v1.NodeGone
 	case !st.InSync:
-		n.Status.State = "Syncing"
+		n.Status.State = v1.NodeSyncing
 	case nodeTrouble(st) != "":
-		n.Status.State, n.Status.Reason = "Degraded", nodeTrouble(st)
+		n.Status.State, n.Status.Reason = v1.NodeDegraded, nodeTrouble(st)
 	default:
-		n.Status.State, n.Status.Ready = "Ready", true
+		n.Status.State, n.Status.Ready = v1.NodeReady, true
 	}
 }
 
@@ -141,10 +141,10 @@ func (l *live) Status(ctx context.Context) v1.ClusterStatus {
 		l.Fill(n)
 		st.Nodes = append(st.Nodes, *n)
 		switch n.Status.State {
-		case "Gone":
+		case v1.NodeGone:
 			st.Warnings = append(st.Warnings, fmt.Sprintf("%s: its agent has not been heard for %s; what it forwards goes on as it was: weft describe node %s",
 				n.Name, time.Since(n.Status.LastSeen).Round(time.Second), n.Name))
-		case "Never":
+		case v1.NodeNever:
 			st.Warnings = append(st.Warnings, fmt.Sprintf("%s: its agent has not been heard since the server started", n.Name))
 		}
 		for _, f := range l.hub.Node(n.Status.Number).Failures {

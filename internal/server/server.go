@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	l := &live{store: st, hub: southbound.NewHub(), version: cfg.Version, started: time.Now()}
-	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Token: creds.adminToken, Log: cfg.Log, Version: cfg.Version})
+	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Token: creds.adminToken, Join: creds.join(cfg.Southbound.Addr()), Log: cfg.Log, Version: cfg.Version})
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
@@ -62,6 +62,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		Hub: l.hub, Handler: &nodes{api: api, store: st, log: cfg.Log}, Token: creds.nodeToken, Log: cfg.Log,
 	})
 	l.controller = newController(st, l.hub, cfg.Log)
+	l.controller.removed = func(n *v1.Node) {
+		l.nodes.Drop(n.Name, refuse(api.Member(n.Name)))
+		l.hub.Forget(n.Status.Number)
+	}
 	return serve(ctx, cfg, creds, api, l)
 }
 
@@ -116,6 +120,7 @@ func (n *nodes) Join(ctx context.Context, h southbound.Hello) (uint16, error) {
 		TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindNode},
 		Metadata: v1.Metadata{Name: h.Node},
 		Spec:     v1.NodeSpec{Address: h.Address, Roles: h.Roles, Site: h.Site},
+		Status:   v1.NodeStatus{Machine: h.Machine},
 	})
 	if err != nil {
 		return 0, refuse(err)
@@ -136,6 +141,9 @@ func (n *nodes) Join(ctx context.Context, h southbound.Hello) (uint16, error) {
 	}
 	return node.Status.Number, nil
 }
+
+// Member reports with an error that the node was removed.
+func (n *nodes) Member(node string) error { return refuse(n.api.Member(node)) }
 
 // Claim binds a port.
 func (n *nodes) Claim(ctx context.Context, node, tenant, port string, move bool) (string, error) {

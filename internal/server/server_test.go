@@ -118,6 +118,23 @@ func (s *site) call(method, path string, in, out any) {
 	}
 }
 
+// refused makes a request that has to fail.
+func (s *site) refused(method, path string) *v1.Error {
+	s.t.Helper()
+	req, _ := http.NewRequestWithContext(s.t.Context(), method, s.api+path, nil)
+	req.Header.Set("Authorization", "Bearer "+s.token("admin"))
+	resp, err := s.http().Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var e v1.Error
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode < 400 {
+		s.t.Errorf("%s %s: %d, %v", method, path, resp.StatusCode, err)
+	}
+	return &e
+}
+
 // apply sends documents in YAML.
 func (s *site) apply(text string) {
 	s.t.Helper()
@@ -152,10 +169,11 @@ spec: {vpc: main, prefixes: [10.0.1.0/24]}
 
 // node is a simulated agent: real client, no kernel.
 type node struct {
-	name string
-	addr netip.Addr
-	c    *southbound.Client
-	stop func()
+	name    string
+	machine string
+	addr    netip.Addr
+	c       *southbound.Client
+	stop    func()
 
 	mu       sync.Mutex // guards below
 	rows     map[southbound.Key]southbound.Row
@@ -164,13 +182,21 @@ type node struct {
 	heard    int // rows and deletes
 	bindings []southbound.Binding
 	stall    chan struct{} // not nil: steps wait here
+	gone     string        // why the node was removed
 }
 
 func (s *site) join(name string, last byte) *node {
 	s.t.Helper()
-	n := &node{name: name, addr: netip.AddrFrom4([4]byte{198, 19, 0, last}), rows: map[southbound.Key]southbound.Row{}}
-	s.connect(n)
+	n := &node{name: name}
+	s.joinAs(n, last)
 	return n
+}
+
+// joinAs connects a node that has its name already.
+func (s *site) joinAs(n *node, last byte) {
+	s.t.Helper()
+	n.addr, n.rows = netip.AddrFrom4([4]byte{198, 19, 0, last}), map[southbound.Key]southbound.Row{}
+	s.connect(n)
 }
 
 // connect runs the node's client against this server.
@@ -178,7 +204,8 @@ func (s *site) connect(n *node) {
 	s.t.Helper()
 	c, err := southbound.NewClient(southbound.ClientConfig{
 		Server: s.southbound, Token: s.token("node"), Node: n, Name: n.name, Log: slog.New(slog.DiscardHandler),
-		Dial: []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1"}))},
+		Removed: func(err error) { n.mu.Lock(); n.gone = err.Error(); n.mu.Unlock() },
+		Dial:    []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1"}))},
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -187,14 +214,14 @@ func (s *site) connect(n *node) {
 	ended := make(chan struct{})
 	go func() { c.Run(ctx); close(ended) }()
 	var once sync.Once
-	n.c, n.stop = c, func() { once.Do(func() { cancel(); <-ended; c.Close() }) }
+	n.c, n.stop = c, func() { once.Do(func() { cancel(); <-ended }) }
 	s.t.Cleanup(n.stop)
 }
 
 func (n *node) Hello() (southbound.Hello, string, uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return southbound.Hello{Node: n.name, Address: n.addr, Roles: []string{"host"}, Bindings: n.bindings}, n.epoch, n.revision
+	return southbound.Hello{Node: n.name, Address: n.addr, Roles: []string{"host"}, Bindings: n.bindings, Machine: n.machine}, n.epoch, n.revision
 }
 
 func (n *node) Rows(ctx context.Context, step southbound.Step) []southbound.Failure {
@@ -231,6 +258,18 @@ func (n *node) Ask(_ context.Context, what string, _ json.RawMessage) (json.RawM
 }
 
 func (n *node) Connected(bool) {}
+
+func (n *node) removed() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gone
+}
+
+func (n *node) epochNow() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.epoch
+}
 
 func (n *node) count() (rows, heard int) {
 	n.mu.Lock()

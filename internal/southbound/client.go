@@ -40,33 +40,33 @@ type ClientConfig struct {
 	Name   string // of the node
 	Log    *slog.Logger
 	Dial   []grpc.DialOption // transport credentials among them
+
+	// Removed is told, once, that the server has removed the node; the client does not come back then. It may be nil.
+	Removed func(reason error)
 }
 
 // Client is the node's side of the stream.
 type Client struct {
 	cfg  ClientConfig
-	conn *grpc.ClientConn
-	api  pb.SouthboundClient
 	acks chan *pb.Ack // room for one: the latest that Ack was given
 
-	mu  sync.Mutex         // guards below
-	up  chan struct{}      // closed while the server has joined us; otherwise closed when it does
-	bad map[string]Failure // rows of the server that could not be read, by their key as people see it
+	mu  sync.Mutex          // guards below
+	api pb.SouthboundClient // of the latest stream that came up
+	up  chan struct{}       // closed while the server has joined us; otherwise closed when it does
+	bad map[string]Failure  // rows of the server that could not be read, by their key as people see it
 }
 
 // NewClient returns a client; it connects when Run is called.
 func NewClient(cfg ClientConfig) (*Client, error) {
-	conn, err := grpc.NewClient(cfg.Server, cfg.Dial...)
+	conn, err := grpc.NewClient(cfg.Server, cfg.Dial...) // each session has its own: this one only tells whether it can be
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Server, err)
 	}
-	return &Client{
-		cfg: cfg, conn: conn, api: pb.NewSouthboundClient(conn), acks: make(chan *pb.Ack, 1), up: make(chan struct{}), bad: make(map[string]Failure),
-	}, nil
+	if err := conn.Close(); err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", cfg.Server, err)
+	}
+	return &Client{cfg: cfg, acks: make(chan *pb.Ack, 1), up: make(chan struct{}), bad: make(map[string]Failure)}, nil
 }
-
-// Close ends the connection.
-func (c *Client) Close() error { return c.conn.Close() }
 
 // Run keeps a stream to the server until ctx ends. It tries again after 0.1 s, doubling up to 2 s.
 func (c *Client) Run(ctx context.Context) {
@@ -76,6 +76,10 @@ func (c *Client) Run(ctx context.Context) {
 		started := time.Now()
 		err := c.session(ctx)
 		if ctx.Err() != nil {
+			return
+		}
+		if c.cfg.Removed != nil && isRemoved(err) {
+			c.cfg.Removed(err)
 			return
 		}
 		if time.Since(started) > 5*time.Second {
@@ -106,11 +110,24 @@ func (o *outbox) send(m *pb.NodeMessage) error {
 	return o.stream.Send(m)
 }
 
-// session runs one stream to its end.
+// errSilent ends a stream over which the server is not heard.
+var errSilent = errors.New("the server was not heard in time")
+
+// session runs one stream to its end. It has a connection of its own: one that is half open is not used again, and none waits
+// between its tries longer than Run does.
 func (c *Client) session(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	cancel := func() { cancelCause(context.Canceled) }
 	defer cancel()
-	stream, err := c.api.Sync(c.authorize(ctx))
+	conn, err := grpc.NewClient(c.cfg.Server, c.cfg.Dial...)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	api := pb.NewSouthboundClient(conn)
+	watchdog := time.AfterFunc(3*goneAfter, func() { cancelCause(errSilent) })
+	defer watchdog.Stop()
+	stream, err := api.Sync(c.authorize(ctx))
 	if err != nil {
 		return err
 	}
@@ -130,8 +147,6 @@ func (c *Client) session(ctx context.Context) error {
 	defer close(steps)
 	wg.Go(func() { c.applySteps(ctx, out, steps); cancel() })
 	wg.Go(func() { beat(ctx, out) })
-	watchdog := time.AfterFunc(3*goneAfter, cancel)
-	defer watchdog.Stop()
 	up := false
 	defer func() {
 		if up {
@@ -144,13 +159,17 @@ func (c *Client) session(ctx context.Context) error {
 	var pieces Step
 	for {
 		m, err := stream.Recv()
+		if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+			return errSilent
+		}
 		if err != nil {
 			return fromStatus(err)
 		}
-		watchdog.Reset(2 * goneAfter)
+		watchdog.Reset(goneAfter)
 		if !up {
 			up = true
 			c.mu.Lock()
+			c.api = api
 			close(c.up)
 			c.mu.Unlock()
 			c.cfg.Node.Connected(true)
@@ -159,11 +178,13 @@ func (c *Client) session(ctx context.Context) error {
 		case *pb.ServerMessage_Rows:
 			collect(&pieces, m.Rows)
 			if m.Rows.GetSynced() {
+				watchdog.Stop() // what is not read now is not the server's silence
 				select {
 				case steps <- pieces:
 				case <-ctx.Done():
 					return ctx.Err()
 				}
+				watchdog.Reset(goneAfter)
 				pieces = Step{}
 			}
 		case *pb.ServerMessage_Ask:
@@ -305,28 +326,31 @@ var ErrNotConnected = errors.New("the node is not connected to a server")
 // joinWithin is how long a claim waits for the stream.
 const joinWithin = 5 * time.Second
 
-// joined waits until the server has taken the node's hello. A claim must not overtake it: the server releases what the
-// hello does not list.
-func (c *Client) joined(ctx context.Context) error {
+// joined waits until the server has taken the node's hello, and returns the way to it. A claim must not overtake it: the
+// server releases what the hello does not list.
+func (c *Client) joined(ctx context.Context) (pb.SouthboundClient, error) {
 	c.mu.Lock()
 	up := c.up
 	c.mu.Unlock()
 	select {
 	case <-up:
-		return nil
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.api, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	case <-time.After(joinWithin):
-		return fmt.Errorf("%s: %w", c.cfg.Server, ErrNotConnected)
+		return nil, fmt.Errorf("%s: %w", c.cfg.Server, ErrNotConnected)
 	}
 }
 
 // Claim binds a port to this node; the node must list it in a hello from before the call on. A refusal is a *RefusedError.
 func (c *Client) Claim(ctx context.Context, tenant, port string, move bool) (string, error) {
-	if err := c.joined(ctx); err != nil {
+	api, err := c.joined(ctx)
+	if err != nil {
 		return "", err
 	}
-	r, err := c.api.Claim(c.authorize(ctx), &pb.ClaimRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Move: move})
+	r, err := api.Claim(c.authorize(ctx), &pb.ClaimRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Move: move})
 	if err != nil {
 		return "", fromStatus(err)
 	}
@@ -335,17 +359,18 @@ func (c *Client) Claim(ctx context.Context, tenant, port string, move bool) (str
 
 // Release gives a binding of this node up. A refusal is a *RefusedError.
 func (c *Client) Release(ctx context.Context, tenant, port, binding string) error {
-	if err := c.joined(ctx); err != nil {
+	api, err := c.joined(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := c.api.Release(c.authorize(ctx), &pb.ReleaseRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Binding: binding})
+	_, err = api.Release(c.authorize(ctx), &pb.ReleaseRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Binding: binding})
 	return fromStatus(err)
 }
 
 func encodeHello(h Hello, epoch string, revision uint64) *pb.NodeMessage {
 	m := &pb.Hello{
 		Node: h.Node, Address: h.Address.AsSlice(), Roles: h.Roles, Site: h.Site, Version: h.Version, Kernel: h.Kernel,
-		Epoch: epoch, Revision: revision,
+		Epoch: epoch, Revision: revision, Machine: h.Machine,
 	}
 	for _, b := range h.Bindings {
 		m.Bindings = append(m.Bindings, &pb.Binding{Tenant: b.Tenant, Port: b.Port, Id: b.ID})
@@ -360,7 +385,7 @@ func decodeHello(m *pb.Hello) (Hello, error) {
 	}
 	h := Hello{
 		Node: m.GetNode(), Address: a, Roles: m.GetRoles(), Site: m.GetSite(),
-		Version: m.GetVersion(), Kernel: m.GetKernel(),
+		Version: m.GetVersion(), Kernel: m.GetKernel(), Machine: m.GetMachine(),
 	}
 	for _, b := range m.GetBindings() {
 		h.Bindings = append(h.Bindings, Binding{Tenant: b.GetTenant(), Port: b.GetPort(), ID: b.GetId()})

@@ -46,6 +46,16 @@ func fromStatus(err error) error {
 	return &RefusedError{JSON: json.RawMessage(body), Text: "refused by the server: " + readable(body)}
 }
 
+// isRemoved reports whether the server says that the node was removed.
+func isRemoved(err error) bool {
+	var refused *RefusedError
+	var e struct{ Code string }
+	return errors.As(err, &refused) && json.Unmarshal(refused.JSON, &e) == nil && e.Code == codeRemoved
+}
+
+// codeRemoved is the API's code of a node that was removed.
+const codeRemoved = "NODE_REMOVED"
+
 // readable makes a sentence of an error of the API.
 func readable(body string) string {
 	var e struct{ Object, Field, Message, Fix string }

@@ -237,6 +237,13 @@ func (h *Hub) Wake(n uint16) <-chan struct{} {
 	return h.node(n).wake
 }
 
+// Signal has whoever waits for node n look again.
+func (h *Hub) Signal(n uint16) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.node(n).signal()
+}
+
 // Ack notes that node n has put everything up to revision of the epoch into effect, except failures.
 func (h *Hub) Ack(n uint16, epoch string, revision uint64, failures []Failure) {
 	h.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,6 +32,7 @@ type Hello struct {
 	Site     string
 	Version  string
 	Kernel   string
+	Machine  string // identity, from its own disk; "": it has none
 	Bindings []Binding
 }
 
@@ -43,6 +45,8 @@ type Binding struct {
 type Handler interface {
 	// Join registers the node that says hello and returns its number.
 	Join(ctx context.Context, hello Hello) (number uint16, err error)
+	// Member reports with an error that a node which joined was removed meanwhile.
+	Member(node string) error
 	// Claim binds a port to the node and returns the identity of the binding.
 	Claim(ctx context.Context, node, tenant, port string, move bool) (binding string, err error)
 	// Release gives a binding up; a binding that is no longer current is fine.
@@ -60,7 +64,8 @@ type ServerConfig struct {
 // Server is the server's side of the stream.
 type Server struct {
 	pb.UnimplementedSouthboundServer
-	cfg ServerConfig
+	cfg         ServerConfig
+	readsWithin time.Duration // the constant, but for tests
 
 	mu       sync.Mutex // guards all below
 	sessions map[string]*session
@@ -73,8 +78,9 @@ type Server struct {
 type session struct {
 	hello    Hello
 	number   uint16
-	cancel   context.CancelFunc
+	drop     chan error   // room for one: why the server ends the stream
 	ask      chan *pb.Ask // room for 16; a node that does not read loses questions, not rows
+	sending  atomic.Int64 // since when a message waits to be sent, in Unix nanoseconds; 0: none does
 	lastSeen time.Time    // guarded by Server.mu
 	open     bool         // guarded by Server.mu
 }
@@ -89,7 +95,7 @@ type Presence struct {
 
 // NewServer returns a server that Register adds to a gRPC server.
 func NewServer(cfg ServerConfig) *Server {
-	return &Server{cfg: cfg, sessions: make(map[string]*session), asks: make(map[uint64]chan *pb.Answer)}
+	return &Server{cfg: cfg, readsWithin: readsWithin, sessions: make(map[string]*session), asks: make(map[uint64]chan *pb.Answer)}
 }
 
 // Register adds the service to g.
@@ -118,22 +124,76 @@ func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerM
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	ses := s.open(hello, number, cancel)
+	ses := s.open(hello, number)
 	defer s.close(ses)
+	if err := s.cfg.Handler.Member(hello.Node); err != nil { // it was removed before it could be told so
+		return toStatus(err)
+	}
 	log := s.cfg.Log.With("node", hello.Node)
 	log.Info("node connected", "number", number, "resume", m.GetRevision())
-	received := make(chan error, 1)
-	go func() { received <- s.receive(stream, ses); cancel() }()
-	err = s.send(ctx, stream, ses, m.GetEpoch(), m.GetRevision())
-	if ctx.Err() != nil && stream.Context().Err() == nil {
-		select {
-		case err = <-received:
-		default:
-			err = status.Error(codes.Aborted, "another stream of this node took over")
-		}
-	}
+	ends := make(chan error, 2) // of both; they end at the latest when this function returns
+	go func() { ends <- s.receive(stream, ses) }()
+	go func() { ends <- s.send(ctx, stream, ses, m.GetEpoch(), m.GetRevision()) }()
+	err = s.supervise(ses, ends)
 	log.Info("node disconnected", "err", err)
 	return err
+}
+
+// Bounds of a stream.
+const (
+	lookEvery   = 250 * time.Millisecond
+	readsWithin = 10 * time.Second // a node that takes nothing for so long is cut off; it resumes where it was
+)
+
+// supervise returns when a stream has ended or has to: the node is silent, as over a connection that is half open, or reads
+// nothing, or is to be dropped.
+func (s *Server) supervise(ses *session, ends <-chan error) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-ends:
+			return err
+		case err := <-ses.drop:
+			return toStatus(err)
+		case <-look.C:
+		}
+		s.mu.Lock()
+		silent := time.Since(ses.lastSeen)
+		s.mu.Unlock()
+		if silent > goneAfter {
+			return status.Errorf(codes.DeadlineExceeded, "the node was not heard for %s", goneAfter)
+		}
+		if since := ses.sending.Load(); since != 0 && time.Since(time.Unix(0, since)) > s.readsWithin {
+			return status.Errorf(codes.ResourceExhausted, "the node has read nothing for %s", s.readsWithin)
+		}
+	}
+}
+
+// Drop ends the stream of a node, if it has one, with a reason, and forgets the node.
+func (s *Server) Drop(node string, reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ses := s.sessions[node]; ses != nil {
+		ses.end(reason)
+		delete(s.sessions, node)
+		s.joins++
+	}
+}
+
+// end has the session's stream ended; the first reason counts.
+func (ses *session) end(reason error) {
+	select {
+	case ses.drop <- reason:
+	default:
+	}
+}
+
+// push sends one message; supervise sees how long it takes.
+func (ses *session) push(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage], m *pb.ServerMessage) error {
+	ses.sending.Store(time.Now().UnixNano())
+	defer ses.sending.Store(0)
+	return stream.Send(m)
 }
 
 // authenticate checks the token that came with the call.
@@ -145,15 +205,18 @@ func (s *Server) authenticate(ctx context.Context) error {
 	return status.Error(codes.Unauthenticated, "the node's token is missing or wrong; it is in node.token in the server's state directory")
 }
 
-func (s *Server) open(hello Hello, number uint16, cancel context.CancelFunc) *session {
+// errTakenOver ends the stream of a node that opened another one.
+var errTakenOver = errors.New("another stream of this node took over")
+
+func (s *Server) open(hello Hello, number uint16) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.sessions[hello.Node]; old != nil {
-		old.cancel()
+		old.end(errTakenOver)
 	}
 	ses := &session{
-		hello: hello, number: number, cancel: cancel, open: true, lastSeen: time.Now(),
-		ask: make(chan *pb.Ask, 16),
+		hello: hello, number: number, open: true, lastSeen: time.Now(),
+		ask: make(chan *pb.Ask, 16), drop: make(chan error, 1),
 	}
 	s.joins++
 	s.sessions[hello.Node] = ses
@@ -169,13 +232,14 @@ func (s *Server) close(ses *session) {
 // send hands out rows as they change, questions, and a heartbeat each second.
 func (s *Server) send(ctx context.Context, stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage], ses *session, epoch string, since uint64) error {
 	wake := s.cfg.Hub.Wake(ses.number)
+	defer s.cfg.Hub.Signal(ses.number) // what woke this stream as it ended is for the next one
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
 	first := true
 	for {
 		step := s.cfg.Hub.Next(ses.number, epoch, since)
 		if first || step.Snapshot || len(step.Upserts)+len(step.Deletes) > 0 {
-			if err := sendStep(stream, step); err != nil {
+			if err := sendStep(ses, stream, step); err != nil {
 				return err
 			}
 		}
@@ -193,7 +257,7 @@ func (s *Server) send(ctx context.Context, stream grpc.BidiStreamingServer[pb.No
 			case <-beat.C:
 				msg = &pb.ServerMessage{Message: &pb.ServerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
 			}
-			if err := stream.Send(msg); err != nil {
+			if err := ses.push(stream, msg); err != nil {
 				return err
 			}
 		}
@@ -204,10 +268,10 @@ func (s *Server) send(ctx context.Context, stream grpc.BidiStreamingServer[pb.No
 const rowsPerMessage = 2000
 
 // sendStep sends a step in pieces; the last one is marked synced.
-func sendStep(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage], step Step) error {
+func sendStep(ses *session, stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage], step Step) error {
 	piece := &pb.Rows{Epoch: step.Epoch, Revision: step.Revision, Snapshot: step.Snapshot}
 	flush := func() error {
-		err := stream.Send(&pb.ServerMessage{Message: &pb.ServerMessage_Rows{Rows: piece}})
+		err := ses.push(stream, &pb.ServerMessage{Message: &pb.ServerMessage_Rows{Rows: piece}})
 		piece = &pb.Rows{Epoch: step.Epoch, Revision: step.Revision}
 		return err
 	}

@@ -16,6 +16,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"weft/internal/southbound/pb"
 )
 
 // site is a server with its hub on a loopback port.
@@ -37,6 +39,8 @@ func (d desk) Join(_ context.Context, h Hello) (uint16, error) {
 	}
 	return uint16(h.Node[1] - '0'), nil
 }
+
+func (desk) Member(string) error { return nil }
 
 func (desk) Claim(_ context.Context, node, _, port string, _ bool) (string, error) {
 	if port != "free" {
@@ -129,7 +133,7 @@ func (s *site) connect(t *testing.T, l *listener, token string) (c *Client, stop
 	ended := make(chan struct{})
 	go func() { c.Run(ctx); close(ended) }()
 	var once sync.Once
-	stop = func() { once.Do(func() { cancel(); <-ended; c.Close() }) }
+	stop = func() { once.Do(func() { cancel(); <-ended }) }
 	t.Cleanup(stop)
 	return c, stop
 }
@@ -334,5 +338,137 @@ func TestRefusalIsReadable(t *testing.T) {
 	err := fromStatus(toStatus(&RefusedError{JSON: json.RawMessage(`{"object":"node/h","field":"spec.address","message":"it is IPv6","fix":"give it IPv4"}`)}))
 	if want := "refused by the server: node/h: spec.address: it is IPv6 (give it IPv4)"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+// relay passes connections on until it is frozen: then it reads nothing and closes nothing, as a machine that lost its power.
+type relay struct {
+	l      net.Listener
+	to     string
+	mu     sync.Mutex // guards below
+	frozen map[net.Conn]bool
+	conns  []net.Conn
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{l: l, to: to, frozen: make(map[net.Conn]bool)}
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			r.mu.Lock()
+			r.conns = append(r.conns, in, out)
+			r.mu.Unlock()
+			go r.pass(in, out)
+			go r.pass(out, in)
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, c := range r.conns {
+			c.Close()
+		}
+	})
+	return r
+}
+
+func (r *relay) pass(from, to net.Conn) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		r.mu.Lock()
+		frozen := r.frozen[from]
+		r.mu.Unlock()
+		if frozen {
+			return
+		}
+		if _, werr := to.Write(b[:n]); err != nil || werr != nil {
+			to.Close()
+			return
+		}
+	}
+}
+
+// freeze freezes the connections that there are; new ones pass.
+func (r *relay) freeze() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.conns {
+		r.frozen[c] = true
+	}
+}
+
+func TestHalfOpenConnectionIsNoticedByBothAndReplaced(t *testing.T) {
+	s := newSite(t)
+	s.hub.Update(4096, []Row{location(4096, 0, 1)}, map[uint16][]Row{1: nil})
+	r := newRelay(t, s.addr)
+	s.addr = r.l.Addr().String()
+	l := &listener{name: "n1"}
+	s.connect(t, l, "secret")
+	eventually(t, "rows", func() bool { return l.count() == 1 })
+	joins := func() uint64 { s.srv.mu.Lock(); defer s.srv.mu.Unlock(); return s.srv.joins }
+	before := joins()
+	r.freeze()
+	frozen := time.Now()
+	eventually(t, "the server sees that the node is gone", func() bool { p, _ := s.srv.Presence("n1"); return !p.Alive })
+	if took := time.Since(frozen); took > 3*time.Second {
+		t.Errorf("the server noticed after %s", took)
+	}
+	eventually(t, "the node is back over a new connection", func() bool { p, _ := s.srv.Presence("n1"); return p.Alive && joins() == before+1 })
+	if took := time.Since(frozen); took > 4*time.Second {
+		t.Errorf("the node was back after %s", took)
+	}
+	s.hub.Update(4096, []Row{location(4096, 0, 1), location(4096, 1, 1)}, map[uint16][]Row{1: nil})
+	eventually(t, "the next step", func() bool { return l.count() == 2 })
+}
+
+// TestNodeThatReadsNothingIsDropped heartbeats, but takes nothing, so that flow control holds up the server's sends.
+func TestNodeThatReadsNothingIsDropped(t *testing.T) {
+	s := newSite(t)
+	s.srv.readsWithin = 500 * time.Millisecond
+	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := &Client{cfg: ClientConfig{Token: "secret"}}
+	stream, err := pb.NewSouthboundClient(conn).Sync(c.authorize(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(encodeHello(Hello{Node: "n1", Address: netip.MustParseAddr("198.19.0.1")}, "", 0)); err != nil {
+		t.Fatal(err)
+	}
+	go beat(t.Context(), &outbox{stream: stream})
+	eventually(t, "joined", func() bool { p, ok := s.srv.Presence("n1"); return ok && p.Alive })
+	var rows []Row
+	for i := range 20_000 {
+		rows = append(rows, Location{VNI: 4096, Address: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), Node: 1})
+	}
+	s.hub.Update(4096, rows, map[uint16][]Row{1: nil})
+	began := time.Now()
+	eventually(t, "dropped", func() bool { p, _ := s.srv.Presence("n1"); return !p.Alive })
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("dropped after %s", took)
+	}
+	for err = nil; err == nil; {
+		_, err = stream.Recv()
+	}
+	if !strings.Contains(err.Error(), "has read nothing") {
+		t.Errorf("told %v", err)
 	}
 }

@@ -222,18 +222,21 @@ func (tx *Tx) write(key string, o v1.Object) {
 	tx.objects[key] = o
 }
 
+// Counter returns the last number of a counter; 0: it has given none.
+func (tx *Tx) Counter(counter string) uint64 {
+	if n, ok := tx.counters[counter]; ok {
+		return n
+	}
+	return tx.view.Counter(counter)
+}
+
 // ErrUsedUp says that a counter has given its last number.
 var ErrUsedUp = errors.New("no number is left")
 
 // Next returns the next number of a counter: the least at first, then one more each time, never one twice.
 func (tx *Tx) Next(counter string, least, most uint64) (uint64, error) {
 	tx.count()
-	last, ok := tx.counters[counter]
-	if !ok {
-		e, _ := tx.view.tree.Get(entry{key: counterKey(counter)})
-		last = e.number
-	}
-	n := max(least, last+1)
+	n := max(least, tx.Counter(counter)+1)
 	if n > most {
 		return 0, fmt.Errorf("%s: %w", counter, ErrUsedUp)
 	}

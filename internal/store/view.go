@@ -49,6 +49,12 @@ func (v *View) List(kind v1.Kind, tenant string) []v1.Object {
 	return out
 }
 
+// Counter returns the last number that a counter gave; 0: it has given none.
+func (v *View) Counter(counter string) uint64 {
+	e, _ := v.tree.Get(entry{key: counterKey(counter)})
+	return e.number
+}
+
 // Count returns how many resources of a kind there are.
 func (v *View) Count(kind v1.Kind) int {
 	n, from := 0, listKey(kind)

@@ -128,7 +128,8 @@ func ExitCode(err error) int {
 	switch list[0].Code {
 	case v1.CodeNotFound:
 		return ExitNotFound
-	case v1.CodeConflict, v1.CodeInUse, v1.CodePrecondition, v1.CodeBindingTaken, v1.CodeWrongNode, v1.CodeImmutable:
+	case v1.CodeConflict, v1.CodeInUse, v1.CodePrecondition, v1.CodeBindingTaken, v1.CodeWrongNode, v1.CodeImmutable,
+		v1.CodeNodeDrained, v1.CodeNodeRemoved, v1.CodeNodeAlive:
 		return ExitConflict
 	case v1.CodeUnauthorized, v1.CodeForbidden, v1.CodeQuota:
 		return ExitDenied

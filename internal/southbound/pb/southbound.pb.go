@@ -337,6 +337,7 @@ type Hello struct {
 	Revision      uint64                 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"` // of the rows the node holds
 	Bindings      []*Binding             `protobuf:"bytes,8,rep,name=bindings,proto3" json:"bindings,omitempty"`  // ports that the node has attached
 	Site          string                 `protobuf:"bytes,9,opt,name=site,proto3" json:"site,omitempty"`
+	Machine       string                 `protobuf:"bytes,10,opt,name=machine,proto3" json:"machine,omitempty"` // identity of the machine; empty: an agent that has none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -430,6 +431,13 @@ func (x *Hello) GetBindings() []*Binding {
 func (x *Hello) GetSite() string {
 	if x != nil {
 		return x.Site
+	}
+	return ""
+}
+
+func (x *Hello) GetMachine() string {
+	if x != nil {
+		return x.Machine
 	}
 	return ""
 }
@@ -1809,7 +1817,7 @@ const file_southbound_proto_rawDesc = "" +
 	"\x03ask\x18\x02 \x01(\v2\x17.weft.southbound.v1.AskH\x00R\x03ask\x12=\n" +
 	"\theartbeat\x18\x03 \x01(\v2\x1d.weft.southbound.v1.HeartbeatH\x00R\theartbeatB\t\n" +
 	"\amessage\"\v\n" +
-	"\tHeartbeat\"\xfc\x01\n" +
+	"\tHeartbeat\"\x96\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\fR\aaddress\x12\x14\n" +
@@ -1819,7 +1827,9 @@ const file_southbound_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\tR\x05epoch\x12\x1a\n" +
 	"\brevision\x18\a \x01(\x04R\brevision\x127\n" +
 	"\bbindings\x18\b \x03(\v2\x1b.weft.southbound.v1.BindingR\bbindings\x12\x12\n" +
-	"\x04site\x18\t \x01(\tR\x04site\"E\n" +
+	"\x04site\x18\t \x01(\tR\x04site\x12\x18\n" +
+	"\amachine\x18\n" +
+	" \x01(\tR\amachine\"E\n" +
 	"\aBinding\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\tR\x04port\x12\x0e\n" +
