@@ -4,7 +4,7 @@
 SHELL   := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab
+PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server ./internal/agent ./internal/node/dhcp ./internal/apiserver ./internal/store ./client
 UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace

@@ -76,6 +76,7 @@ type Workload struct {
 // newLab writes down all that a lab will have.
 func newLab(name string, t *Topology) *Lab {
 	l := &Lab{Name: name, Created: time.Now().UTC(), Topology: t}
+	l.Paths = append(l.Paths, l.FaultPins())
 	for _, n := range t.Nodes {
 		l.Namespaces = append(l.Namespaces, l.netNS(n.Name))
 		l.Paths = append(l.Paths, l.runDir(n.Name))
@@ -91,9 +92,9 @@ func newLab(name string, t *Topology) *Lab {
 	return l
 }
 
-// onlyNodes forgets what needs an agent.
+// onlyNodes forgets what needs an agent: all paths but those of faults.
 func (l *Lab) onlyNodes() {
-	l.Namespaces, l.Paths, l.Workloads = l.Namespaces[:len(l.Topology.Nodes)], nil, nil
+	l.Namespaces, l.Paths, l.Workloads = l.Namespaces[:len(l.Topology.Nodes)], l.Paths[:1], nil
 }
 
 func (l *Lab) netNS(node string) string    { return l.Name + "-" + node }

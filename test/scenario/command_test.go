@@ -54,6 +54,8 @@ var words = map[string]command{
 	"boot":     boot,         // boot NODE: its agent is killed, what its kernel had is gone, and it starts again
 	"bounce":   bounce,       // bounce NODE [PROGRAM]: kill it at once, and start it again
 	"dead":     dead,         // dead NODE: its power fails
+	"fault":    breakOne,     // fault WHAT WHERE [FROM] [percent=N] [seed=N] [both]: as 'weft lab fault' does
+	"heal":     heal,         // heal WHAT WHERE | heal all
 	"ways":     ways,         // ways NODE TO N: next hops of its route to another node
 	"traffic":  sendNumbered, // traffic NAME FROM TO [rate=N] [flows=N] [ipv6]: numbered packets both ways, until they are counted
 	"lost":     lost,         // lost NAME none | gap=DURATION [spared=N]: no packet; or no gap as long, and at least N flows without any loss

@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"fmt"
+	"hash/fnv"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,8 +105,9 @@ func TestScenario(t *testing.T) {
 	})
 }
 
-// labName makes a short name for a story's lab of the name of its folder, script-NAME, and this run.
+// labName makes a short name for a story's lab of the name of its folder, script-NAME, and this run: stories run side by side.
 func labName(dir string) string {
-	name := strings.TrimPrefix(filepath.Base(dir), "script-")
-	return "s" + name[:min(3, len(name))] + run
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(filepath.Base(dir))) // it does not fail
+	return fmt.Sprintf("s%03x", h.Sum32()%0x1000) + run
 }

@@ -38,6 +38,7 @@ type story struct {
 	echos  map[string]*exec.Cmd // by TENANT/PORT
 	flows  map[string][]*traffic.Flow
 	fabric uint64 // packets of flows that were lost, and not at a node
+	forgot bool   // a node died, and with it what it had counted
 	moved  bool   // a port's device went away, and with it what the kernel had counted there
 }
 

@@ -116,14 +116,6 @@ func bounce(s *story, _ *testscript.TestScript, args []string) error {
 	return s.l.Restart(args[0], strings.Join(args[1:], ""), syscall.SIGKILL)
 }
 
-// dead lets a node die.
-func dead(s *story, _ *testscript.TestScript, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%w: dead NODE", errUsage)
-	}
-	return s.l.Dead(args[0])
-}
-
 // ways judges how many next hops a node has to another.
 func ways(s *story, _ *testscript.TestScript, args []string) error {
 	if len(args) != 3 {

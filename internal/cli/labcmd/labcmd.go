@@ -15,6 +15,7 @@ import (
 	"weft/internal/cli/term"
 	"weft/lab"
 	"weft/lab/bgp"
+	"weft/lab/fault"
 )
 
 // New makes "weft lab": a data centre on this machine.
@@ -36,15 +37,18 @@ Commands that need a lab take the one of the current context, or the only one th
 		run := c.RunE
 		c.RunE = func(cmd *cobra.Command, args []string) error { return labError(run(cmd, args)) }
 	}
+	cmd.AddCommand(newLabFaultCommand(env))
 	return cmd
 }
 
 // labError gives errors of the lab the code that decides the exit code.
 func labError(err error) error {
 	switch {
-	case errors.Is(err, lab.ErrUnknown), errors.Is(err, lab.ErrTarget):
+	case errors.Is(err, fault.ErrArgument):
+		return term.Usage(err)
+	case errors.Is(err, lab.ErrUnknown), errors.Is(err, lab.ErrTarget), errors.Is(err, fault.ErrNone):
 		return &v1.Error{Code: v1.CodeNotFound, Message: err.Error()}
-	case errors.Is(err, lab.ErrExists), errors.Is(err, lab.ErrBusy):
+	case errors.Is(err, lab.ErrExists), errors.Is(err, lab.ErrBusy), errors.Is(err, fault.ErrActive):
 		return &v1.Error{Code: v1.CodeConflict, Message: err.Error()}
 	}
 	return err
