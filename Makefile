@@ -65,7 +65,7 @@ vm: build ## a virtual machine on a tap of the lab (as root)
 
 soak: build ## the stories again and again, 1,000 kills, 200 upgrades, 10 million packets through model and programs; COUNT=20 (as root)
 	REQUIRE_PRIVILEGED=1 go test ./bpf/model -packets 10000000 -timeout 2h
-	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -v -run TestAgentIs -kills 1000 -upgrades 200 -timeout 2h ./test/scenario
+	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test ./test/scenario -v -run TestAgentIs -kills 1000 -upgrades 200 -timeout 2h
 	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=$(or $(COUNT),20) -timeout 2h ./test/scenario
 
 lab: build ## bring the lab up (as root)

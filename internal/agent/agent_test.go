@@ -126,3 +126,33 @@ func TestProgramsTakeOverOnlyWhenEveryTableIsFilled(t *testing.T) {
 		}
 	}
 }
+
+// Rows that cannot be saved are a failure of the node, not of the rows, until they can.
+func TestUnsavedRowsAreToldUntilTheyAreSaved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	journal, _, err := southbound.OpenJournal(dir) // which is not there
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer journal.Close()
+	row := southbound.VPC{VNI: 4096, Tenant: "red", Name: "main"}
+	a := &Agent{cfg: Config{Log: slog.New(slog.DiscardHandler)}, journal: journal, rows: map[southbound.Key]southbound.Row{row.Key(): row}}
+	a.keep(southbound.Step{Snapshot: true, Upserts: []southbound.Row{row}})
+	if f := a.unkept(); len(f) != 1 || f[0].VNI != 0 || f[0].Key != southbound.NodeFailure {
+		t.Errorf("failures %v", f)
+	}
+	a.keepAgain()
+	if len(a.unkept()) != 1 {
+		t.Error("it is told no more, and nothing was saved")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a.keepAgain()
+	if f := a.unkept(); len(f) != 0 {
+		t.Errorf("failures %v", f)
+	}
+	if _, r, err := southbound.OpenJournal(dir); err != nil || !r.Whole || len(r.Rows) != 1 {
+		t.Errorf("saved: %+v, %v", r, err)
+	}
+}

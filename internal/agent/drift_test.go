@@ -234,6 +234,16 @@ func (n *driftNode) state(t *testing.T) string {
 	return strings.Join(lines, "\n")
 }
 
+// await waits until the state is what is wanted: the kernel tells of a carrier a little later.
+func (n *driftNode) await(t *testing.T, want string) (now string) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if now = n.state(t); now == want || time.Now().After(deadline) {
+			return now
+		}
+	}
+}
+
 // attachedTo is the name of the device of a port at the node.
 func attachedTo(n *driftNode, number int) string {
 	s, _ := n.ports.State(port.ID{Tenant: "red", Port: fmt.Sprintf("web-%d", number)})
@@ -324,7 +334,7 @@ func TestScanMendsWhatSomebodyChanged(t *testing.T) {
 			if n.mended == before {
 				t.Error("what was mended is not counted")
 			}
-			if now := n.state(t); now != good {
+			if now := n.await(t, good); now != good {
 				t.Errorf("after the scan there is\n%s\nand there was\n%s", now, good)
 			}
 			if err := n.passes(); err != nil {
