@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
 	"weft/internal/netns"
@@ -14,6 +15,9 @@ import (
 
 // asBase and the number of a node make its AS: private ones of four bytes (RFC 6996).
 const asBase = 4_200_000_000
+
+// programWithin is how long a routing program may take to be ready for the next one.
+const programWithin = 5 * time.Second
 
 // routesWithin is how long the speakers may take until everybody knows the way to everybody.
 const routesWithin = 30 * time.Second
@@ -30,15 +34,18 @@ func (t *Topology) speaks(n TopologyNode) bgp.Program {
 func (n *planNode) speaker() bgp.Speaker {
 	s := bgp.Speaker{AS: n.as(), RouterID: netip.AddrFrom4([4]byte{198, 19, byte(n.number >> 8), byte(n.number)}), Loopback: n.loopback}
 	for _, e := range n.ends {
-		s.Peers = append(s.Peers, bgp.Peer{Address: peerAddress(e), AS: e.peer.as(), Device: e.peer.Name, Customer: e.above})
+		s.Peers = append(s.Peers, bgp.Peer{Address: peerAddress(e), AS: e.peer.as(), Device: e.peer.Name, Customer: e.above, BFD: isUplink(n, e.peer) || isUplink(e.peer, n)})
 	}
 	return s
 }
 
+// isUplink reports whether a link is one of an edge to the fabric: those have BFD.
+func isUplink(edge, router *planNode) bool { return edge.Role == RoleEdge && router.Role == RoleRouter }
+
 func (n *planNode) as() uint32 { return asBase + uint32(n.number) }
 
 // startRouting starts the speakers, routers first, as they listen for the others; those of nodes with an agent it starts itself.
-func (u *bringUp) startRouting(_ context.Context, p *plan) error {
+func (u *bringUp) startRouting(ctx context.Context, p *plan) error {
 	for _, n := range p.nodes {
 		state, run := u.lab.stateDir(n.Name), u.lab.runDir(n.Name)
 		for _, dir := range []string{state, run} {
@@ -56,6 +63,15 @@ func (u *bringUp) startRouting(_ context.Context, p *plan) error {
 			}
 			if err := u.lab.start(n.Name, c.Name, nil, nil, c.Args...); err != nil {
 				return err
+			}
+			err := u.wait(ctx, programWithin, "start "+c.Name+" on "+n.Name, func(context.Context) (string, error) {
+				if _, err := os.Stat(c.Made); c.Made != "" && err != nil {
+					return c.Made + " is not there", u.lab.died(n.Name)
+				}
+				return "", nil
+			})
+			if err != nil {
+				return &nodeError{n.Name, c.Name, err}
 			}
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	packet "github.com/osrg/gobgp/v4/pkg/packet/bgp"
 	"github.com/osrg/gobgp/v4/pkg/server"
 
+	"weft/internal/bgp/bfd"
 	"weft/internal/node/kernel/fib"
 )
 
@@ -31,6 +32,12 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 }
+
+// BFD's times.
+const (
+	bfdInterval   = 200 * time.Millisecond
+	bfdMultiplier = 3
+)
 
 // againAfter is when a neighbour is told all once more.
 const againAfter = 100 * time.Millisecond
@@ -45,24 +52,28 @@ type speaker struct {
 	peering *peering
 	table   *fib.Table
 
-	device map[netip.Addr]string // by next hop
-	down   map[string]bool       // devices
-	eor    map[netip.Addr]bool   // peers that have told all
-	since  time.Time
-	ready  bool // what is in the kernel and nobody tells is not waited for any more
-	found  int  // routes at the start
+	device  map[netip.Addr]string // by next hop
+	down    map[string]bool       // devices
+	beating map[netip.Addr]bool   // peers that BFD has found there
+	broken  map[netip.Addr]bool   // and gone after that
+	eor     map[netip.Addr]bool   // peers that have told all
+	since   time.Time
+	ready   bool // what is in the kernel and nobody tells is not waited for any more
+	found   int  // routes at the start
 
 	do     chan func()
 	wake   chan struct{} // routes may have changed
 	ended  chan netip.Addr
+	bfd    *bfd.Server
+	beat   chan struct{} // a session of BFD went up or down
 	writes atomic.Uint64
 }
 
 // Run speaks until ctx ends, and leaves all routes, its own and the neighbours', as they are.
 func Run(ctx context.Context, o Options) error {
 	s := &speaker{
-		Options: o, cfg: o.Config, since: time.Now(), device: make(map[netip.Addr]string), down: make(map[string]bool), eor: make(map[netip.Addr]bool),
-		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost),
+		Options: o, cfg: o.Config, since: time.Now(), device: make(map[netip.Addr]string), down: make(map[string]bool), eor: make(map[netip.Addr]bool), broken: make(map[netip.Addr]bool),
+		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost), beat: make(chan struct{}, 1), beating: make(map[netip.Addr]bool),
 	}
 	local, err := listen(o.Socket)
 	if err != nil {
@@ -78,6 +89,16 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	s.found = len(routes)
+	s.bfd, err = bfd.Serve(bfdInterval, bfdMultiplier, o.Log, func() {
+		select {
+		case s.beat <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer s.bfd.Close()
 	if s.peering, err = startPeering(ctx, s.cfg, s.found > 0, o.Log); err != nil {
 		return err
 	}
@@ -86,6 +107,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	if err := s.peering.apply(ctx, s.cfg); err != nil {
+		return err
+	}
+	if err := s.setBFD(nil); err != nil {
 		return err
 	}
 	go s.serve(ctx, local)
@@ -165,6 +189,8 @@ func (s *speaker) run(ctx context.Context) error {
 				return errors.New("the kernel tells nothing of links any more")
 			}
 			s.link(ctx, l)
+		case <-s.beat:
+			s.heard(ctx)
 		case peer := <-s.ended:
 			s.eor[peer] = true
 		case <-s.wake:
@@ -190,10 +216,46 @@ func (s *speaker) link(ctx context.Context, l fib.Link) {
 			continue
 		}
 		s.Log.Info("link", "device", l.Device, "up", l.Up, "peer", p.Address)
-		if err := s.peering.link(ctx, p, l.Up); err != nil {
-			s.Log.Error("follow a link", "device", l.Device, "err", err)
+		s.follow(ctx, p)
+	}
+}
+
+// heard follows BFD. That a session of it comes up for the first time changes nothing: BGP does not wait for it.
+func (s *speaker) heard(ctx context.Context) {
+	for _, p := range s.cfg.Peers {
+		up := p.BFD && s.bfd.State(p.Address) == bfd.Up
+		if up == s.beating[p.Address] {
+			continue
+		}
+		s.beating[p.Address], s.broken[p.Address] = up, !up
+		s.follow(ctx, p)
+	}
+}
+
+// follow ends or begins the session with a peer as its link and BFD say.
+func (s *speaker) follow(ctx context.Context, p Peer) {
+	if err := s.peering.link(ctx, p, !s.down[s.deviceOf(p.Address)] && !s.broken[p.Address]); err != nil {
+		s.Log.Error("follow a link", "peer", p.Address, "err", err)
+	}
+}
+
+// setBFD begins and ends the sessions of BFD that the configuration has and old had not, and the other way round.
+func (s *speaker) setBFD(old []Peer) error {
+	for _, p := range old {
+		if p.BFD && !slices.ContainsFunc(s.cfg.Peers, func(n Peer) bool { return n.Address == p.Address && n.BFD }) {
+			s.bfd.Remove(p.Address)
+			delete(s.broken, p.Address)
+			delete(s.beating, p.Address)
 		}
 	}
+	for _, p := range s.cfg.Peers {
+		if p.BFD {
+			if err := s.bfd.Add(p.Address); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // deviceOf is the device by which a next hop is reached; "" if there is none.
@@ -292,14 +354,14 @@ func (s *speaker) reconfigure(ctx context.Context, cfg *Config) error {
 	if err := s.peering.apply(ctx, cfg); err != nil {
 		return err
 	}
+	old := s.cfg.Peers
 	s.cfg = cfg
 	clear(s.device)
+	if err := s.setBFD(old); err != nil {
+		return err
+	}
 	for _, p := range cfg.Peers { // those that are new have sessions now, whatever their link
-		if s.down[s.deviceOf(p.Address)] && !s.peering.away[p.Address] {
-			if err := s.peering.link(ctx, p, false); err != nil {
-				return err
-			}
-		}
+		s.follow(ctx, p)
 	}
 	return nil
 }

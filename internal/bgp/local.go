@@ -149,10 +149,6 @@ func (s *speaker) state(ctx context.Context) (*State, error) {
 	if err := s.peering.server.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) { sessions[p.GetState().GetNeighborAddress()] = p }); err != nil {
 		return nil, err
 	}
-	bfd := make(map[string]string)
-	s.peering.server.ListBfdPeer(ctx, func(address string, b *api.BfdPeerState) {
-		bfd[address] = word(b.GetSessionState().String(), "BFD_SESSION_STATE_")
-	})
 	for _, p := range s.cfg.Peers {
 		device := s.deviceOf(p.Address)
 		ps := PeerState{Name: p.Name, Address: p.Address, AS: p.AS, Relation: p.Relation, Device: device, Link: !s.down[device], State: "idle"}
@@ -166,7 +162,7 @@ func (s *speaker) state(ctx context.Context) (*State, error) {
 			}
 		}
 		if p.BFD {
-			ps.BFD = bfd[p.Address.String()]
+			ps.BFD = s.bfd.State(p.Address).String()
 		}
 		st.Peers = append(st.Peers, ps)
 	}

@@ -16,12 +16,6 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/server"
 )
 
-// BFD's times (RFC 5880), in microseconds and packets.
-const (
-	bfdInterval   = 200_000
-	bfdMultiplier = 3
-)
-
 // connectRetry is how long a session waits before it connects again, in seconds: the least that the library does.
 const connectRetry = 2
 
@@ -113,9 +107,6 @@ func (p *peering) peerOf(peer Peer) *api.Peer {
 		GracefulRestart: &api.GracefulRestart{
 			Enabled: true, RestartTime: uint32(seconds(p.cfg.Restart)), DeferralTime: uint32(seconds(p.cfg.StartWait)), LocalRestarting: p.again,
 		},
-	}
-	if peer.BFD {
-		out.Bfd = &api.BfdPeerConfig{Enabled: true, DesiredMinimumTxInterval: bfdInterval, RequiredMinimumReceive: bfdInterval, DetectionMultiplier: bfdMultiplier}
 	}
 	for _, f := range families {
 		if f.v4 == peer.Address.Is4() {
@@ -257,10 +248,13 @@ func (p *peering) tell(ctx context.Context, peer netip.Addr) error {
 	return nil
 }
 
-// link ends or begins the session with a peer whose link went or came: what it told is forgotten at once, as nothing can be
-// sent to it.
+// link ends or begins the session with a peer whose link went or came, or that BFD found gone or there: what it told is forgotten at
+// once, as nothing can be sent to it.
 func (p *peering) link(ctx context.Context, peer Peer, up bool) error {
 	if !up {
+		if p.away[peer.Address] {
+			return nil
+		}
 		p.away[peer.Address] = true
 		return p.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: peer.Address.String()})
 	}

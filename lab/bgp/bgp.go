@@ -49,6 +49,7 @@ type Peer struct {
 type Command struct {
 	Name string   // of the program, as the lab knows it: "bgp", "bird", "zebra", "bgpd"
 	Args []string // with the program's path
+	Made string   // a file that is there once the next program may start; "": it may at once
 }
 
 // Times of all sessions, in seconds.
@@ -66,7 +67,7 @@ func (s Speaker) Write(program Program, dir, run, weft string) ([]Command, error
 	switch program {
 	case BIRD:
 		path, err := file("bird.conf", s.bird())
-		return []Command{{"bird", []string{"/usr/sbin/bird", "-f", "-R", "-c", path, "-s", filepath.Join(run, "bird.ctl"), "-P", filepath.Join(run, "bird.pid")}}}, err
+		return []Command{{Name: "bird", Args: []string{"/usr/sbin/bird", "-f", "-R", "-c", path, "-s", filepath.Join(run, "bird.ctl"), "-P", filepath.Join(run, "bird.pid")}}}, err
 	case FRR:
 		own, err := frrDir(run)
 		if err != nil {
@@ -78,17 +79,18 @@ func (s Speaker) Write(program Program, dir, run, weft string) ([]Command, error
 			if err := os.WriteFile(config, []byte(s.frr(daemon)), 0o644); err != nil {
 				return nil, err
 			}
-			commands = append(commands, Command{daemon, []string{
+			commands = append(commands, Command{Name: daemon, Args: []string{
 				"/usr/lib/frr/" + daemon, "-f", config, "-i", filepath.Join(own, daemon+".pid"), "-z", filepath.Join(own, "zserv.api"),
 				"--vty_socket", own, "--log", "stdout", "-P", "0",
 			}})
 		}
 		commands[0].Args = append(commands[0].Args, "-K", fmt.Sprint(restart))
+		commands[0].Made = filepath.Join(own, "zserv.api") // the others try again only after ten seconds
 		commands[1].Args = append(commands[1].Args, "--bfdctl", filepath.Join(own, "bfdd.sock"))
 		return commands, nil
 	default:
 		path, err := file("bgp.yaml", s.weft())
-		return []Command{{"bgp", []string{weft, "bgp", "--config", path, "--socket", filepath.Join(run, "bgp.sock")}}}, err
+		return []Command{{Name: "bgp", Args: []string{weft, "bgp", "--config", path, "--socket", filepath.Join(run, "bgp.sock")}}}, err
 	}
 }
 
