@@ -34,6 +34,7 @@ type Record struct {
 	Tunnel        uint64 // 1: a tunnel key was set
 	VNI           uint64
 	Remote, Local [16]byte // TunnelAddress of its ends
+	TTL, Flags    uint64   // of the outer header; what else was asked of the helper
 
 	// What the run is given: a tunnel key (1: there is one), its VNI, and TunnelAddress of the outer source.
 	HasTunnel, FromVNI uint64
@@ -57,7 +58,9 @@ const (
 	wordVNI
 	wordRemote
 	wordLocal     = wordRemote + 2
-	wordHasTunnel = wordLocal + 2
+	wordTTL       = wordLocal + 2
+	wordFlags     = wordTTL + 1
+	wordHasTunnel = wordFlags + 1
 	wordGivenVNI  = wordHasTunnel + 1
 	wordFrom      = wordGivenVNI + 1
 	words         = wordFrom + 2
@@ -67,6 +70,7 @@ const (
 const (
 	tunnelID     = 0
 	tunnelRemote = 4
+	tunnelTTL    = 21
 	tunnelLocal  = 28
 )
 
@@ -258,16 +262,20 @@ func copyWords(dst asm.Register, to int16, src asm.Register, from int16) (body [
 }
 
 func notedSetTunnel() asm.Instructions {
-	return record(slices.Concat(
+	keepFlags := asm.Mov.Reg(asm.R8, asm.R4) // the fourth argument is gone after the first call
+	return append(asm.Instructions{keepFlags}, record(slices.Concat(
 		[]asm.Instruction{
 			asm.StoreImm(asm.R0, wordTunnel*8, 1, asm.Word),
 			asm.LoadMem(asm.R1, asm.R7, tunnelID, asm.Word),
 			asm.StoreMem(asm.R0, wordVNI*8, asm.R1, asm.DWord),
+			asm.LoadMem(asm.R1, asm.R7, tunnelTTL, asm.Byte),
+			asm.StoreMem(asm.R0, wordTTL*8, asm.R1, asm.DWord),
+			asm.StoreMem(asm.R0, wordFlags*8, asm.R8, asm.DWord),
 		},
 		copyWords(asm.R0, wordRemote*8, asm.R7, tunnelRemote),
 		copyWords(asm.R0, wordLocal*8, asm.R7, tunnelLocal),
 		[]asm.Instruction{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	)...)
+	)...)...)
 }
 
 func givenGetTunnel() asm.Instructions {

@@ -50,6 +50,7 @@ type bench struct {
 	routing *routing.Routing
 	net     *network
 	node    *trace.Node
+	tunnel  netip.Addr // the node's own end
 	devices []device
 	tally   map[string]uint64 // drops by tenant and reason, as the outcomes say
 }
@@ -82,7 +83,7 @@ func newBench(t *testing.T, tunnel netip.Addr) *bench {
 			t.Error(err)
 		}
 	})
-	b := &bench{t: t, path: path, coll: load(t, pins, tunnel), tally: make(map[string]uint64)}
+	b := &bench{t: t, path: path, tunnel: tunnel, coll: load(t, pins, tunnel), tally: make(map[string]uint64)}
 	b.overlay = overlay.New(overlay.Config{Node: self, RouterMAC: routerMAC, Locations: path.Locations(), Senders: path.Senders()})
 	b.routing = routing.New(routing.Config{Node: self, Routes: path.Routes(), Sources: path.Sources()})
 	return b
@@ -259,7 +260,7 @@ func (b *bench) outcome(verdict uint32, r *instrument.Record, frame []byte, mark
 		o.frame = frame
 		o.way = fmt.Sprintf("way %d to device %d, mark %#x", r.Redirect, r.IfIndex, marked)
 		if r.Tunnel != 0 {
-			o.way += fmt.Sprintf(", VNI %d to %x", r.VNI, r.Remote)
+			o.way += fmt.Sprintf(", VNI %d from %x to %x", r.VNI, r.Local, r.Remote)
 		}
 		return o, nil
 	}
@@ -315,7 +316,8 @@ func (b *bench) expect(in input, r trace.Result, tenant uint32) outcome {
 		frame := append([]byte{2, 0, 0, 0, 0, loopback}, r.Frame[6:]...)
 		return outcome{end: kernel.PassToService.String(), way: fmt.Sprintf("way 1 to device %d, mark 0x0", service), frame: frame}
 	case trace.Tunnel:
-		way := fmt.Sprintf("way 1 to device %d, mark 0x0, VNI %d to %x", uplink, b.net.local[0].VNI, instrument.TunnelAddress(r.Remote))
+		way := fmt.Sprintf("way 1 to device %d, mark 0x0, VNI %d from %x to %x", uplink, b.net.local[0].VNI,
+			instrument.TunnelAddress(b.tunnel), instrument.TunnelAddress(r.Remote))
 		return outcome{end: kernel.PassToTunnel.String(), way: way, frame: r.Frame}
 	}
 	end := map[string]kernel.PassKind{"from_port": kernel.PassLocal, "from_uplink": kernel.PassFromTunnel, "from_service": kernel.PassFromService}[in.program]

@@ -20,6 +20,9 @@ const (
 	tenant = 7
 	mtu    = 1450
 	peerIP = "198.19.0.4" // tunnel end of the other node
+
+	outerTTL          = 64
+	dontFragmentOuter = 1 << 2 // BPF_F_DONT_FRAGMENT
 )
 
 // redVPC fills the maps with tenant 7's VPC as this node sees it: the port of web-1 is the loopback device.
@@ -118,6 +121,9 @@ func (f *fixture) checkWay(t *testing.T, out output) {
 		if n := out.noted; n.Tunnel != 1 || n.VNI != vni || n.Remote != instrument.TunnelAddress(netip.MustParseAddr(peerIP)) || n.Local != instrument.TunnelAddress(thisTunnel) {
 			t.Errorf("tunnel key for VNI %d from %x to %x", n.VNI, n.Local, n.Remote)
 		}
+		if n := out.noted; n.TTL != outerTTL || n.Flags != dontFragmentOuter {
+			t.Errorf("outer TTL %d, flags %#x; want %d and %#x: the fabric carries the overlay's MTU", n.TTL, n.Flags, outerTTL, dontFragmentOuter)
+		}
 	}
 	if out.verdict != redirected || out.noted.Redirect != way || out.noted.IfIndex != f.ifindex || out.mark != mark {
 		t.Errorf("verdict %d, way %d to %d, mark %#x; want way %d to %d, mark %#x", out.verdict, out.noted.Redirect,
@@ -151,7 +157,9 @@ func good(t testing.TB) []fixture {
 	hairpin := udp(t, routerMAC, "10.0.1.5", 20)
 	tunnelled := frame(t, ether(web1MAC, web3MAC, layers.EthernetTypeIPv4), ip("10.0.1.4", layers.IPProtocolUDP, from("10.0.1.6")), gopacket.Payload("from afar"))
 	toTap := frame(t, ether(tapMAC, routerMAC, layers.EthernetTypeIPv4), ip("10.0.1.7", layers.IPProtocolUDP, from("10.0.2.5")), gopacket.Payload("from afar"))
-	up := func(f []byte) input { return input{program: "from_uplink", frame: f, tunnel: peerIP, vni: vni} }
+	up := func(f []byte) input {
+		return input{program: "from_uplink", frame: f, tunnel: peerIP, vni: vni, mark: 0xdead}
+	}
 	probe := func(a *layers.ARP) { a.SourceProtAddress = make([]byte, 4) }
 	me := []byte{10, 0, 1, 4}
 	return []fixture{

@@ -60,6 +60,7 @@ func routedVPC(t testing.TB, b *rig) {
 		"172.16.9.0/24":   {kind: kernel.LocationBlackhole},
 		"172.16.8.0/24":   {}, // the port is not attached
 		"172.16.7.0/24":   self,
+		"172.16.6.0/24":   {kind: kernel.LocationDevice, ifindex: portIndex, subnet: 1, mac: web1MAC},
 		"10.0.1.0/24":     {kind: kernel.LocationConnected},
 		"10.0.2.0/24":     {kind: kernel.LocationConnected},
 		"10.0.2.5/32":     here, // inspected on the way
@@ -118,6 +119,7 @@ func TestRoutes(t *testing.T) {
 		ends("hole", v4("172.16.9.1"), kernel.DropBlackhole),
 		ends("not-attached", v4("172.16.8.1"), kernel.DropNoLocation),
 		ends("through-itself", v4("172.16.7.1"), kernel.DropToSelf),
+		ends("through-itself-behind-a-device", v4("172.16.6.1"), kernel.DropToSelf),
 		ends("hole6", v6("2001:db8::1"), kernel.DropBlackhole),
 	} {
 		t.Run(f.name, func(t *testing.T) {
@@ -140,6 +142,7 @@ func TestNextHopBehindTheTunnel(t *testing.T) {
 	b := newRig(t)
 	redVPC(t, b)
 	b.put(t, "ovl_locations", addrKey(vni, "fe80::ff:fe00:109"), location{kind: kernel.LocationPeer, ifindex: 19, subnet: 1, mac: fwMAC}.bytes())
+	b.put(t, "ovl_locations", addrKey(vni, "fe80::ff:fe00:205"), location{kind: kernel.LocationRemote, tunnel: peerIP, subnet: 2, mac: db2MAC}.bytes())
 	up := func(mac [6]byte, dst string) input {
 		return input{program: "from_uplink", tunnel: peerIP, vni: vni, frame: frame(t, ether(mac, routerMAC, layers.EthernetTypeIPv4),
 			ip(dst, layers.IPProtocolUDP, from("10.0.1.6")), gopacket.Payload("on its way"))}
@@ -147,6 +150,7 @@ func TestNextHopBehindTheTunnel(t *testing.T) {
 	for _, f := range []fixture{
 		{name: "outside", in: up(fwMAC, "192.0.2.1"), pass: kernel.PassFromTunnel, ifindex: 19, peer: true, places: 2, senders: 1},
 		{name: "of-a-port-here", in: up(fwMAC, "10.0.2.4"), pass: kernel.PassFromTunnel, ifindex: 19, peer: true, places: 2, senders: 1},
+		{name: "next-hop-elsewhere", in: up(db2MAC, "192.0.2.1"), drop: kernel.DropNotLocal, places: 2, senders: 1},
 		{name: "no-next-hop", in: up(web2MAC, "192.0.2.1"), drop: kernel.DropNotLocal, places: 2, senders: 1},
 	} {
 		t.Run(f.name, func(t *testing.T) { f.check(t, b) })

@@ -5,6 +5,7 @@ package kernel
 import (
 	"encoding/binary"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,6 +74,72 @@ func TestChecksumOverCheckedHeaderIsDropped(t *testing.T) {
 		}
 		if grew := dropped(after, DropChecksum) - dropped(before, DropChecksum); (grew == 0) != c.passes {
 			t.Errorf("%s: %d dropped for %s", c.name, grew, DropChecksum)
+		}
+	}
+}
+
+// TestChecksumOverCheckedHeaderOfIPv6IsDropped: the same for IPv6, whose header is longer and has no checksum.
+func TestChecksumOverCheckedHeaderOfIPv6IsDropped(t *testing.T) {
+	w := newDual(t, underlays["over-ipv4"])
+	const ethernet, ip = 14, 40
+	from, to := w.ports[0], w.ports[1]
+	send := func(start, offset uint16) (dropped uint64, passed bool) {
+		before, local := w.ends(t)
+		vnet := make([]byte, 10)
+		vnet[0] = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
+		binary.LittleEndian.PutUint16(vnet[6:], start)
+		binary.LittleEndian.PutUint16(vnet[8:], offset)
+		header := []byte{0x60, 0, 0, 0, 0, 16, 17, 64}
+		body := []byte{0x0f, 0xa0, 0x1f, 0x90, 0, 16, 0, 0, 'c', 'h', 'e', 'c', 'k', 's', 'u', 'm'}
+		frame := slices.Concat(vnet, to.MAC[:], from.MAC[:], []byte{0x86, 0xdd}, header, from.Addr6.AsSlice(), to.Addr6.AsSlice(), body)
+		from.do(t, func() error { return sendUnfinished(frame) })
+		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if after, now := w.ends(t); after != before || now != local {
+				return after - before, now > local
+			}
+		}
+		return 0, false
+	}
+	if n, passed := send(ethernet+ip, 6); n != 0 || !passed {
+		t.Errorf("finished behind the IP header: %d dropped, passed %t", n, passed)
+	}
+	for name, c := range map[string][2]uint16{"source address": {ethernet + 8, 14}, "end of the destination": {ethernet + ip - 2, 8}} {
+		if n, _ := send(c[0], c[1]); n != 1 {
+			t.Errorf("%s: %d dropped", name, n)
+		}
+	}
+}
+
+// ends is how many packets the first node dropped for a checksum, and how many it gave to ports of its own.
+func (w *dual) ends(t *testing.T) (checksum, local uint64) {
+	t.Helper()
+	drops, err := w.nodes[0].dp.Drops()
+	must(t, err)
+	passes, err := w.nodes[0].dp.Passes()
+	must(t, err)
+	return dropped(drops, DropChecksum), passes[PassLocal].Packets
+}
+
+// TestTagInTheDescriptorIsDropped: a VLAN tag that a workload sends is taken out of the frame before the programs see it, and
+// is kept beside it. The frame without it is in order, and is dropped for the tag.
+func TestTagInTheDescriptorIsDropped(t *testing.T) {
+	w := newTwoNodes(t)
+	for _, kind := range [][]byte{{0x81, 0, 0, 5}, {0x88, 0xa8, 0, 5}, {0x81, 0, 0, 0}} {
+		before, err := w.a.dp.Drops()
+		must(t, err)
+		whole := unfinished(34, 6)
+		frame := slices.Concat(make([]byte, 10), whole[10:22], kind, whole[22:])
+		w.workloads["10.0.1.4"].do(t, func() error { return sendUnfinished(frame) })
+		count := func() uint64 {
+			after, err := w.a.dp.Drops()
+			must(t, err)
+			return dropped(after, DropVLAN) - dropped(before, DropVLAN)
+		}
+		for deadline := time.Now().Add(2 * time.Second); count() == 0 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if n := count(); n != 1 {
+			t.Errorf("tag %x: %d dropped for %s", kind, n, DropVLAN)
 		}
 	}
 }
