@@ -84,6 +84,18 @@ func (l *Lab) signalOther(node, program string, sig syscall.Signal) error {
 	return fmt.Errorf("%w: no %s runs on %s", ErrTarget, cmp.Or(program, "server or agent"), node)
 }
 
+// Adopt writes a program of a node down that somebody else started there, so that it can be restarted; Forget undoes it.
+func (l *Lab) Adopt(node, program string, pid int, command ...string) error {
+	l.Processes = append(l.Processes, Process{Node: node, Program: program, PID: pid, Start: startTime(pid), Args: command, Log: l.logFile(node, program)})
+	return l.save()
+}
+
+// Forget strikes a node's program out.
+func (l *Lab) Forget(node, program string) error {
+	l.Processes = slices.DeleteFunc(l.Processes, func(p Process) bool { return p.Node == node && p.Program == program })
+	return l.save()
+}
+
 func (l *Lab) process(node, program string) int {
 	return slices.IndexFunc(l.Processes, func(p Process) bool {
 		return p.Node == node && (p.Program == program || program == "" && (p.Program == "server" || p.Program == "agent"))

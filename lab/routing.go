@@ -58,7 +58,7 @@ func (u *bringUp) startRouting(ctx context.Context, p *plan) error {
 			return fmt.Errorf("start routing: %w", err)
 		}
 		for _, c := range commands {
-			if n.Role.HasAgent() {
+			if n.joins() {
 				break
 			}
 			if err := u.lab.start(n.Name, c.Name, nil, nil, c.Args...); err != nil {

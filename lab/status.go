@@ -92,8 +92,9 @@ func (l *Lab) Status(ctx context.Context) *Status {
 
 func (l *Lab) nodeStatus(ctx context.Context, n *planNode) (NodeStatus, *v1.AgentStatus) {
 	s := NodeStatus{Name: n.Name, Role: n.Role, Address: n.loopback.String(), NetNS: l.netNS(n.Name), State: "Idle"}
-	hasProcess := (n.Role.HasAgent() || n.Role == RoleServer) && !l.UnderlayOnly
-	if i := l.process(n.Name, ""); i >= 0 && l.Processes[i].Alive() {
+	i := l.process(n.Name, "")
+	hasProcess := (n.joins() || n.Role == RoleServer || i >= 0) && !l.UnderlayOnly
+	if i >= 0 && l.Processes[i].Alive() {
 		s.PID = l.Processes[i].PID
 	}
 	ended := slices.IndexFunc(l.Processes, func(p Process) bool { return p.Node == n.Name && !p.Alive() })

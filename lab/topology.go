@@ -57,7 +57,11 @@ type TopologyNode struct {
 	Name    string   `yaml:"name"`
 	Role    Role     `yaml:"role"`
 	Uplinks []string `yaml:"uplinks"` // nodes, named before this one, to which it has a link each
+	Spare   bool     `yaml:"spare"`   // a host or edge that is not joined yet: up starts no agent there
 }
+
+// joins says whether up makes the node one of the system's.
+func (n TopologyNode) joins() bool { return n.Role.HasAgent() && !n.Spare }
 
 // TopologyWorkload is a namespace attached to a port.
 type TopologyWorkload struct {
@@ -174,6 +178,9 @@ func (t *Topology) checkNodes() error {
 		default:
 			errs = append(errs, fmt.Errorf("node %s: role %q is none of router, host, edge, server, client", n.Name, n.Role))
 		}
+		if n.Spare && !n.Role.HasAgent() {
+			errs = append(errs, fmt.Errorf("node %s: only a host or an edge can be spare", n.Name))
+		}
 		up := make(map[string]bool)
 		for _, u := range n.Uplinks {
 			if !seen[u] {
@@ -229,7 +236,7 @@ func (t *Topology) checkWorkloads() error {
 			errs = append(errs, fmt.Errorf("workloads: port %s is there twice", w.Port))
 		}
 		seen[w.Port] = true
-		if n := t.node(w.Node); n == nil || n.Role != RoleHost {
+		if n := t.node(w.Node); n == nil || n.Role != RoleHost || n.Spare {
 			errs = append(errs, fmt.Errorf("workload %s: %q is not a node with the role host", w.Port, w.Node))
 		}
 	}

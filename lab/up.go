@@ -281,7 +281,7 @@ func (u *bringUp) startServer(ctx context.Context, p *plan) error {
 func (u *bringUp) startAgents(_ context.Context, p *plan) error {
 	server := p.server()
 	for _, n := range p.nodes {
-		if !n.Role.HasAgent() {
+		if !n.joins() {
 			continue
 		}
 		if err := makeDir(u.lab.runDir(n.Name)); err != nil {
@@ -309,7 +309,7 @@ func (u *bringUp) startAgents(_ context.Context, p *plan) error {
 func (u *bringUp) awaitAgents(ctx context.Context, p *plan) error {
 	var started []string
 	for _, n := range p.nodes {
-		if n.Role.HasAgent() {
+		if n.joins() {
 			started = append(started, n.Name)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/lab"
 	"weft/lab/bgp"
 )
 
@@ -346,7 +347,15 @@ func weft(s *story, ts *testscript.TestScript, args []string) error {
 	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), ts.Stdout(), ts.Stderr()
 	cmd.Env = append(os.Environ(), "WEFT_CONFIG="+s.config())
-	return cmd.Run()
+	err := cmd.Run()
+	if args[0] == "lab" { // it may have changed what the lab has
+		l, lerr := lab.Open(s.lab)
+		if lerr != nil {
+			return errors.Join(err, lerr)
+		}
+		s.l = l
+	}
+	return err
 }
 
 func restart(s *story, _ *testscript.TestScript, args []string) error {

@@ -32,9 +32,16 @@ Commands that need a lab take the one of the current context, or the only one th
   weft lab down`,
 	}
 	cmd.AddCommand(newLabUpCommand(env), newLabDownCommand(env), newLabListCommand(env), newLabStatusCommand(env),
-		newLabExecCommand(env), newLabPingCommand(env), newLabGraphCommand(env), newLabPcapCommand(env), newLabTrafficCommand(env))
-	for _, c := range cmd.Commands() {
+		newLabExecCommand(env), newLabPingCommand(env), newLabGraphCommand(env), newLabPcapCommand(env), newLabTrafficCommand(env), newLabNodeCommand(env))
+	commands := cmd.Commands()
+	for _, c := range commands {
+		commands = append(commands, c.Commands()...)
+	}
+	for _, c := range commands {
 		run := c.RunE
+		if run == nil {
+			continue
+		}
 		c.RunE = func(cmd *cobra.Command, args []string) error { return labError(run(cmd, args)) }
 	}
 	cmd.AddCommand(newLabFaultCommand(env))

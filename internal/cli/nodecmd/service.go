@@ -47,7 +47,7 @@ WantedBy=multi-user.target
 func (j *joining) configFile() string { return filepath.Join(j.configDir, "agent.yaml") }
 func (j *joining) logFile() string    { return filepath.Join(j.StateDir, "agent.log") }
 
-// write writes configuration, authority and token, and forgets that the machine was a node before, if that was removed.
+// write writes configuration, authority and token, and forgets what the machine was before.
 func (j *joining) write(ca []byte) error {
 	config, err := j.Bytes()
 	if err != nil {
@@ -66,17 +66,16 @@ func (j *joining) write(ca []byte) error {
 			return fmt.Errorf("write configuration: %w", err)
 		}
 	}
-	removed := filepath.Join(j.StateDir, "removed")
-	if _, err := os.Stat(removed); errors.Is(err, fs.ErrNotExist) {
-		j.tell("wrote %s", j.configFile())
-		return nil
+	again := ""
+	if _, err := os.Stat(filepath.Join(j.StateDir, "removed")); err == nil {
+		again = "; the machine was a node before, and joins as a new one"
 	}
-	for _, path := range []string{filepath.Join(j.StateDir, "machine"), removed} { // the second says that the first is to go
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forget the node that was removed: %w", err)
+	for _, name := range []string{"machine", "removed"} { // the machine gets another identity: under the old one it may have been removed
+		if err := os.Remove(filepath.Join(j.StateDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget what the machine was before: %w", err)
 		}
 	}
-	j.tell("wrote %s; the machine was a node before, and joins as a new one", j.configFile())
+	j.tell("wrote %s%s", j.configFile(), again)
 	return nil
 }
 
