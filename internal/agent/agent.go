@@ -123,6 +123,9 @@ func newAgent(cfg Config) (*Agent, error) {
 		StateFile: filepath.Join(cfg.StateDir, "attachments.json"), MTU: overlayMTU(cfg), Tunnel: cfg.Address,
 		Kernel: devices{path}, Table: path.Ports(), Log: cfg.Log, Drift: a.drifted,
 	})
+	if err == nil {
+		err = a.ports.Hold()
+	}
 	if err != nil {
 		return nil, errors.Join(err, path.Close())
 	}

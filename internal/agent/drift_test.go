@@ -348,3 +348,24 @@ func TestScanMendsWhatSomebodyChanged(t *testing.T) {
 		})
 	}
 }
+
+// Whoever takes the programs off while no agent runs has a port that is unchecked only until the next start, not until rows
+// have come.
+func TestStartHoldsPortsWithoutPrograms(t *testing.T) {
+	n := newDriftNode(t)
+	hold := func() (writes uint64) {
+		before := n.path.Writes()
+		n.do(t, n.ports.Hold)
+		return n.path.Writes() - before
+	}
+	if w := hold(); w != 0 {
+		t.Errorf("%d writes where all is as it should be", w)
+	}
+	n.do(t, func() error { return n.path.DetachPort(attachedTo(n, 1)) })
+	shell(t, n.ns, "ip link set "+attachedTo(n, 1)+" up")
+	if w := hold(); w != 1 {
+		t.Errorf("%d writes, want one that brings the device down", w)
+	}
+	shell(t, n.ns, "! ip link show "+attachedTo(n, 1)+" | grep -q ',UP'")
+	shell(t, n.ns, "ip link show "+attachedTo(n, 2)+" | grep -q ',UP'")
+}

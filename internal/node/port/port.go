@@ -5,6 +5,7 @@
 package port
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -136,6 +137,20 @@ func New(cfg Config) (*Ports, error) {
 		p.dirty[a.ID] = struct{}{}
 	}
 	return p, nil
+}
+
+// Hold brings down the devices of attachments at which the programs do not run: somebody took them off while no agent ran.
+// It comes before any row is known; where all is as it should be, nothing is written.
+func (p *Ports) Hold() error {
+	var errs []error
+	for _, a := range p.have {
+		link, ok, err := p.cfg.Kernel.FindLink(a.HostDevice())
+		if err == nil && ok && (!a.taken() || a.Before != nil && a.Before.Index == link.Index) {
+			err = p.cfg.Kernel.HoldDevice(link.Index, link.Name)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // Attach notes that a is wanted, before its port is claimed. Where the port is attached here already, its pair is

@@ -37,7 +37,9 @@ var (
 
 const (
 	racePort = 9
-	raceFor  = 1500 * time.Millisecond // for each way
+	raceFor  = 1500 * time.Millisecond // for each way, at least
+	raceMost = 20 * time.Second        // on a machine that has much else to do
+	cycleMin = 10                      // fewer prove nothing
 )
 
 // TestCVE_2015_5240_PortIsNeverUsableBeforeItsChecks is named after a race of OpenStack Neutron, whose ports could send
@@ -64,7 +66,7 @@ func TestCVE_2015_5240_PortIsNeverUsableBeforeItsChecks(t *testing.T) {
 			stop.Store(true)
 			hammers.Wait()
 			t.Logf("attached %d times under %d frames; %d honest ones arrived", cycles, sent.Load(), r.victim.heard("honest"))
-			if cycles < 10 || r.victim.heard("honest") == 0 {
+			if cycles < cycleMin || r.victim.heard("honest") == 0 {
 				t.Errorf("attached %d times, %d honest frames arrived: that proves nothing", cycles, r.victim.heard("honest"))
 			}
 			if forged != 0 || r.victim.heard("forged") != 0 {
@@ -236,12 +238,12 @@ func (r *race) apply(t *testing.T, id ID, mac southbound.MAC) (kind kernel.Locat
 	return kind
 }
 
-// attachAndDetach goes on for raceFor. It returns how many forged frames reached the node after the first attach began.
+// attachAndDetach goes on for raceFor, and until it has done so often enough. It returns how many forged frames reached the node after the first attach began.
 func (r *race) attachAndDetach(t *testing.T, way Attachment) (cycles int, forged uint64) {
 	t.Helper()
 	way.ID = ID{"red", "attacker"}
 	var before uint64
-	for began := time.Now(); time.Since(began) < raceFor; cycles++ {
+	for began := time.Now(); time.Since(began) < raceFor || cycles < cycleMin && time.Since(began) < raceMost; cycles++ {
 		if cycles == 0 && way.Way != WayNetNS {
 			r.attach(t, way, attackerMAC, attackerAddr)
 			time.Sleep(10 * time.Millisecond) // what the node's socket got until the device was taken is read
