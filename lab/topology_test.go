@@ -5,6 +5,7 @@ package lab
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -64,9 +65,17 @@ func FuzzDecodeTopology(f *testing.F) {
 		if err != nil {
 			return
 		}
+		taken := map[netip.Addr]string{}
+		take := func(a netip.Addr, who string) {
+			if !a.IsValid() || taken[a] != "" {
+				t.Errorf("%s has address %s, which is %q's, too", who, a, taken[a])
+			}
+			taken[a] = who
+		}
 		for _, n := range makePlan(topology).nodes { // what is accepted can be planned
-			if !n.loopback.IsValid() {
-				t.Errorf("%s has no address", n.Name)
+			take(n.loopback, n.Name)
+			for _, end := range n.ends {
+				take(end.address.Addr(), n.Name+" to "+end.peer.Name)
 			}
 		}
 	})

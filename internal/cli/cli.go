@@ -123,7 +123,11 @@ func parseRefs(args []string) ([]ref, error) {
 			if err != nil {
 				return nil, err
 			}
-			refs = append(refs, named(kind, name))
+			r, err := named(kind, name)
+			if err != nil {
+				return nil, err
+			}
+			refs = append(refs, r)
 		}
 		return refs, nil
 	}
@@ -144,18 +148,27 @@ func parseRefs(args []string) ([]ref, error) {
 			refs = append(refs, ref{kind: k})
 		}
 		for _, name := range args[1:] {
-			refs = append(refs, named(k, name))
+			r, err := named(k, name)
+			if err != nil {
+				return nil, err
+			}
+			refs = append(refs, r)
 		}
 	}
 	return refs, nil
 }
 
-// named reads NAME or TENANT/NAME.
-func named(kind v1.KindInfo, name string) ref {
-	if tenant, rest, ok := strings.Cut(name, "/"); ok {
-		return ref{kind, tenant, rest}
+// named reads NAME or TENANT/NAME. Without a name it would mean all.
+func named(kind v1.KindInfo, text string) (ref, error) {
+	r := ref{kind: kind, name: text}
+	tenant, name, ok := strings.Cut(text, "/")
+	if ok {
+		r.tenant, r.name = tenant, name
 	}
-	return ref{kind: kind, name: name}
+	if r.name == "" || ok && r.tenant == "" {
+		return ref{}, term.Usagef("%q names no %s: write NAME or TENANT/NAME", text, kind.Singular)
+	}
+	return r, nil
 }
 
 func parseKind(word string) (v1.KindInfo, error) {

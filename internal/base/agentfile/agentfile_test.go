@@ -34,3 +34,41 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		t.Errorf("an unknown word: error %v", err)
 	}
 }
+
+// FuzzFile: a file is refused by its name, or means the same after it was written.
+func FuzzFile(f *testing.F) {
+	data, err := File{Node: "host-1", Roles: []string{"host"}, Server: ":7444", Address: netip.MustParseAddr("198.19.0.3"), UnderlayMTU: 1500}.Bytes()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte("roles: [a, null]\naddress: fe80::1%eth0\n"))
+	f.Add([]byte("node: a\n---\nnode: b\n"))
+	path := filepath.Join(f.TempDir(), "agent.yaml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Read(path)
+		if err != nil {
+			if !strings.Contains(err.Error(), path) {
+				t.Errorf("%v does not name the file", err)
+			}
+			return
+		}
+		written, err := got.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, written, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Read(path)
+		if len(got.Roles) == 0 {
+			got.Roles, again.Roles = nil, nil
+		}
+		if err != nil || !reflect.DeepEqual(again, got) {
+			t.Errorf("%+v came back as %+v, error %v", got, again, err)
+		}
+	})
+}
