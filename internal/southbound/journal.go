@@ -33,6 +33,7 @@ type Journal struct {
 	file   *os.File // of this generation, at its end; nil: the next step begins a generation
 	size   int64    // of the file
 	whole  int64    // of its first record, with what is before it
+	slack  int64    // journalSlack, but in tests
 	broken error    // why what is on disk may be older than the kernel
 }
 
@@ -62,7 +63,7 @@ type Recalled struct {
 // OpenJournal reads what the folder has. An error says what could not be read; what is returned beside it can be used as
 // far as it goes, and the journal in any case.
 func OpenJournal(dir string) (*Journal, Recalled, error) {
-	j := &Journal{dir: dir}
+	j := &Journal{dir: dir, slack: journalSlack}
 	rows, err := readGeneration(j.path("rows"))
 	switch {
 	case err == nil:
@@ -115,7 +116,7 @@ func (j *Journal) close() {
 }
 
 func (j *Journal) write(step Step, all map[Key]Row) error {
-	if step.Snapshot || j.file == nil || j.size > journalSlack+3*j.whole {
+	if step.Snapshot || j.file == nil || j.size > j.slack+3*j.whole {
 		return j.begin(Step{Epoch: step.Epoch, Revision: step.Revision, Snapshot: true}, all)
 	}
 	data, err := record(step)

@@ -102,8 +102,9 @@ func TestJournalHasEveryKindOfRow(t *testing.T) {
 func TestJournalStaysSmall(t *testing.T) {
 	dir, w := t.TempDir(), newWorld()
 	j, _ := mustRecall(t, dir)
+	j.slack = 20_000
 	written := 0
-	for written < 6*journalSlack {
+	for written < 6*20_000 {
 		s := w.step(false)
 		if err := j.Write(s, w.rows); err != nil {
 			t.Fatal(err)
@@ -115,7 +116,7 @@ func TestJournalStaysSmall(t *testing.T) {
 		written += len(data)
 	}
 	info, err := os.Stat(filepath.Join(dir, "rows"))
-	if err != nil || info.Size() > 2*journalSlack {
+	if err != nil || info.Size() > 2*20_000 {
 		t.Errorf("%d bytes, %v", info.Size(), err)
 	}
 	if _, r := mustRecall(t, dir); !sameRows(r.Rows, w.rows) {
