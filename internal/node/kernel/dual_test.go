@@ -140,9 +140,35 @@ func (w *dual) port(t *testing.T, at int, subnet uint32, host byte, world ...str
 			addr := netip.MustParseAddr(a)
 			err = errors.Join(err, netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())}}))
 		}
-		return err
+		return errors.Join(err, awaitLocal(append([]netip.Addr{p.Addr4, p.Addr6}, parse(world)...)))
 	})
 	w.ports = append(w.ports, p)
+}
+
+func parse(list []string) (addrs []netip.Addr) {
+	for _, a := range list {
+		addrs = append(addrs, netip.MustParseAddr(a))
+	}
+	return addrs
+}
+
+// awaitLocal waits until the namespace takes packets for its addresses: the kernel makes those of IPv6 effective later, in a
+// queue of its own.
+func awaitLocal(addrs []netip.Addr) error {
+	deadline := time.Now().Add(5 * time.Second)
+	for _, a := range addrs {
+		for {
+			routes, err := netlink.RouteGet(a.AsSlice())
+			if err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s is not effective: %v, %w", a, routes, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // locate tells a node where a port's addresses are, and which routes lead to it.

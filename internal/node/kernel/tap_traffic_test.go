@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"weft/internal/node/kernel/device"
@@ -57,8 +58,19 @@ func newTapBeside(t *testing.T, flags uint16) *tapBeside {
 		if err := b.dp.AttachPort(index, testTap.Name); err != nil {
 			return err
 		}
-		b.tap, err = openTap(testTap.Name, flags)
-		return err
+		if b.tap, err = openTap(testTap.Name, flags); err != nil {
+			return err
+		}
+		// The kernel sends nothing into a tap until it has taken note of its carrier, in a queue of its own.
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+			link, err := netlink.LinkByName(testTap.Name)
+			if err != nil || link.Attrs().OperState == netlink.OperUp {
+				return err
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s is %s", testTap.Name, link.Attrs().OperState)
+			}
+		}
 	})
 	t.Cleanup(func() {
 		b.tap.Close()
