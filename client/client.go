@@ -22,6 +22,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/clock"
 )
 
 // Bounds of a request.
@@ -60,7 +61,7 @@ func New(cfg Config) (*Client, error) {
 			Fix: "name one in the context, or take admin.token from the server's state directory",
 		}
 	}
-	trust := &tls.Config{MinVersion: tls.VersionTLS13}
+	trust := &tls.Config{MinVersion: tls.VersionTLS13, Time: clock.Now}
 	if len(cfg.CA) > 0 {
 		trust.RootCAs = x509.NewCertPool()
 		if !trust.RootCAs.AppendCertsFromPEM(cfg.CA) {

@@ -59,6 +59,7 @@ API) and node.token (lets a node join).`,
 	f.StringVar(&southbound, "southbound-listen", "127.0.0.1:7444", "address that the nodes' agents connect to")
 	f.StringSliceVar(&cfg.Names, "name", nil, "further host name or address that the server's certificate is for")
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use instead of the embedded one")
+	f.DurationVar(&cfg.CertificateLife, "certificate-life", 0, "how long the server's certificate is good; it is made anew, without a restart, after two thirds of that (default a year)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
 	return cmd
 }

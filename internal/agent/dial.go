@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"weft/internal/base/clock"
 	"weft/internal/southbound"
 )
 
@@ -33,6 +34,6 @@ func dial(cfg Config, node *Agent) (*southbound.Client, error) {
 	return southbound.NewClient(southbound.ClientConfig{
 		Server: cfg.Server, Token: strings.TrimSpace(string(token)), Node: node, Name: cfg.Node, Log: cfg.Log,
 		Removed: func(reason error) { node.leave(context.Background(), reason.Error()) },
-		Dial:    []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}))},
+		Dial:    []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, Time: clock.Now, MinVersion: tls.VersionTLS13}))},
 	})
 }

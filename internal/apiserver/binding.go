@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/clock"
 	"weft/internal/store"
 )
 
@@ -35,7 +36,7 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 		if machine != "" && tx.Counter(removedCounter(machine)) > 0 {
 			return removedError(n.Name)
 		}
-		a := newAdmission(tx, time.Now().UTC().Truncate(time.Second))
+		a := newAdmission(tx, clock.Now().UTC().Truncate(time.Second))
 		a.self = true
 		item, err := a.put(doc)
 		if err != nil {

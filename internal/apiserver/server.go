@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -208,6 +209,18 @@ func (p problem) GetStatus() int { return p.Status }
 // ContentType is that of RFC 9457.
 func (p problem) ContentType(string) string { return "application/problem+json" }
 
+// retryAfter is how many seconds a client waits best before it sends again what the store could not take.
+const retryAfter = "2"
+
+// GetHeaders adds when to come again, where the server expects to be able to then.
+func (p problem) GetHeaders() http.Header {
+	h := http.Header{}
+	if p.Status == http.StatusServiceUnavailable && p.Code == v1.CodeUnavailable {
+		h.Set("Retry-After", retryAfter)
+	}
+	return h
+}
+
 // Problem is what a problem looks like on the wire.
 type Problem struct {
 	Type  string `json:"type" doc:"The code as a URN." example:"urn:weft:error:OVERLAP"`
@@ -243,13 +256,13 @@ func (s *Server) toProblem(ctx context.Context, err error) problem {
 		s.cfg.Log.Error("the store takes no writes", "err", err)
 		one = &v1.Error{
 			Status: http.StatusInsufficientStorage, Code: v1.CodeUnavailable, Message: err.Error(),
-			Fix: "an operator must raise etcd's quota or defragment it, and clear its alarm",
+			Fix: "an operator must make room: on the disk of the server's state directory; or, if it is etcd's own quota, raise that or defragment, and clear the alarm",
 		}
 	case errors.Is(err, store.ErrConflict):
 		one = &v1.Error{Status: http.StatusConflict, Code: v1.CodeConflict, Message: err.Error(), Fix: "send it again"}
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		s.cfg.Log.Warn("request not answered in time", "err", err, "request", requestID(ctx))
-		one = &v1.Error{Status: http.StatusServiceUnavailable, Code: v1.CodeUnavailable, Message: "the store did not answer in time", Fix: "send it again"}
+		one = &v1.Error{Status: http.StatusServiceUnavailable, Code: v1.CodeUnavailable, Message: "the store (etcd) does not answer: what is there forwards on, and can be read; nothing can be changed", Fix: "send it again in some seconds; the write may have been done all the same"}
 	default:
 		s.cfg.Log.Error("request failed", "err", err, "request", requestID(ctx))
 		one = &v1.Error{Status: http.StatusInternalServerError, Code: v1.CodeInternal, Message: "the server failed", Fix: "look for the request's id in the server's log"}
@@ -264,6 +277,7 @@ func (s *Server) toProblem(ctx context.Context, err error) problem {
 // fail writes an error outside of the operations.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := s.toProblem(r.Context(), err)
+	maps.Copy(w.Header(), p.GetHeaders())
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client may be gone

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/clock"
 	"weft/internal/store"
 )
 
@@ -50,7 +51,7 @@ func (s *Server) apply(ctx context.Context, docs []v1.Object, dryRun bool) (*v1.
 	written := make([]v1.Object, len(docs))
 	revision, err := s.cfg.Store.Update(ctx, scopesOf(docs), func(tx *store.Tx) error {
 		res.Items = make([]v1.ResultItem, len(docs))
-		a := newAdmission(tx, time.Now().UTC().Truncate(time.Second))
+		a := newAdmission(tx, clock.Now().UTC().Truncate(time.Second))
 		var errs v1.ErrorList
 		for _, i := range order {
 			item, err := a.put(docs[i])

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/clock"
 )
 
 // credential is what the server proves itself with and what it asks of others. It lies in the state directory:
@@ -34,9 +36,9 @@ import (
 //	admin.token       opens the API
 //	node.token        opens the nodes' stream
 //
-// The server's own certificate is made anew at each start and kept in memory.
+// The server's own certificate is in memory only.
 type credential struct {
-	server     tls.Certificate
+	server     *certificate
 	authority  []byte // its certificate, DER
 	adminToken string
 	nodeToken  string
@@ -45,11 +47,12 @@ type credential struct {
 const (
 	authorityLife = 10 * 365 * 24 * time.Hour
 	serverLife    = 365 * 24 * time.Hour
-	clockSkew     = 5 * time.Minute // a certificate is valid from a little before it was made
+	clockSkew     = 24 * time.Hour // the authority is valid from before it was made: clocks differ
 )
 
 // loadCredentials reads the folder, or makes what is not there.
-func loadCredentials(dir string, names []string) (*credential, error) {
+func loadCredentials(cfg Config) (*credential, error) {
+	dir := cfg.StateDir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -57,8 +60,10 @@ func loadCredentials(dir string, names []string) (*credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &credential{authority: ca.Raw}
-	if c.server, err = issue(ca, key, names); err != nil {
+	c := &credential{authority: ca.Raw, server: &certificate{
+		ca: ca, key: key, names: cfg.Names, life: cmp.Or(cfg.CertificateLife, serverLife), now: clock.Now, log: cfg.Log,
+	}}
+	if _, err := c.server.get(nil); err != nil {
 		return nil, err
 	}
 	if c.adminToken, err = loadToken(filepath.Join(dir, "admin.token")); err != nil {
@@ -111,7 +116,8 @@ func makeAuthority(certFile, keyFile string) error {
 		Subject: pkix.Name{CommonName: "weft authority"}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
-	der, err := sign(t, t, &key.PublicKey, key, authorityLife)
+	t.NotBefore, t.NotAfter = clock.Now().Add(-clockSkew), clock.Now().Add(authorityLife)
+	der, err := sign(t, t, &key.PublicKey, key)
 	if err != nil {
 		return err
 	}
@@ -125,11 +131,12 @@ func makeAuthority(certFile, keyFile string) error {
 	return writePEM(certFile, "CERTIFICATE", der)
 }
 
-// issue makes the server's certificate for the given host names and addresses, and for loopback.
-func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string) (tls.Certificate, error) {
+// issue makes the server's certificate for the given host names and addresses, and for loopback. It is valid from when the
+// authority is, not from now: if this machine's clock is ahead of others, they must not find it too early.
+func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string, now time.Time, life time.Duration) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("issue certificate: %w", err)
+		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
 	t := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "weft server"}, KeyUsage: x509.KeyUsageDigitalSignature,
@@ -143,20 +150,24 @@ func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string) (tls.C
 			t.DNSNames = append(t.DNSNames, n)
 		}
 	}
-	der, err := sign(t, ca, &key.PublicKey, caKey, serverLife)
+	t.NotBefore, t.NotAfter = ca.NotBefore, now.Add(life)
+	der, err := sign(t, ca, &key.PublicKey, caKey)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("issue certificate: %w", err)
+		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key}, nil
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("issue certificate: %w", err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-func sign(t, parent *x509.Certificate, pub *ecdsa.PublicKey, key *ecdsa.PrivateKey, life time.Duration) ([]byte, error) {
+func sign(t, parent *x509.Certificate, pub *ecdsa.PublicKey, key *ecdsa.PrivateKey) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err
 	}
 	t.SerialNumber = serial
-	t.NotBefore, t.NotAfter = time.Now().Add(-clockSkew), time.Now().Add(life)
 	return x509.CreateCertificate(rand.Reader, t, parent, pub, key)
 }
 

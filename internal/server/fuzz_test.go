@@ -22,7 +22,8 @@ func makeLeaf(dir string) error {
 		return err
 	}
 	t := &x509.Certificate{Subject: pkix.Name{CommonName: "no authority"}, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature}
-	der, err := sign(t, t, &key.PublicKey, key, time.Hour)
+	t.NotAfter = time.Now().Add(time.Hour)
+	der, err := sign(t, t, &key.PublicKey, key)
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func makeLeaf(dir string) error {
 // server whose clients can trust it, with tokens that a request can carry.
 func FuzzCredentials(f *testing.F) {
 	dir := f.TempDir()
-	if _, err := loadCredentials(dir, []string{"weft.example"}); err != nil {
+	if _, err := loadCredentials(Config{StateDir: dir, Names: []string{"weft.example"}}); err != nil {
 		f.Fatal(err)
 	}
 	read := func(dir, name string) []byte {
@@ -61,7 +62,7 @@ func FuzzCredentials(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		c, err := loadCredentials(at, []string{"weft.example", "2001:db8::1"})
+		c, err := loadCredentials(Config{StateDir: at, Names: []string{"weft.example", "2001:db8::1"}})
 		if err != nil {
 			return
 		}
@@ -75,11 +76,12 @@ func FuzzCredentials(f *testing.F) {
 				}
 			}
 		}
-		leaf, err := x509.ParseCertificate(c.server.Certificate[0])
+		shown, err := c.server.get(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if own, ok := c.server.PrivateKey.(*ecdsa.PrivateKey); !ok || !own.PublicKey.Equal(leaf.PublicKey) {
+		leaf := shown.Leaf
+		if own, ok := shown.PrivateKey.(*ecdsa.PrivateKey); !ok || !own.PublicKey.Equal(leaf.PublicKey) {
 			t.Error("the certificate is of another key")
 		}
 		roots := x509.NewCertPool()

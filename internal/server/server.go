@@ -31,18 +31,19 @@ import (
 
 // Config is what a server needs.
 type Config struct {
-	StateDir      string
-	API           net.Listener // TLS is added here
-	Southbound    net.Listener // TLS is added here
-	Names         []string     // host names and addresses that the server's certificate is for
-	EtcdEndpoints []string     // empty: embedded
-	Version       string
-	Log           *slog.Logger
+	StateDir        string
+	API             net.Listener  // TLS is added here
+	Southbound      net.Listener  // TLS is added here
+	Names           []string      // host names and addresses that the server's certificate is for
+	EtcdEndpoints   []string      // empty: embedded
+	CertificateLife time.Duration // of the server's certificate, which is made anew after two thirds of it; 0: a year
+	Version         string
+	Log             *slog.Logger
 }
 
 // Run is the life of the server: it returns when ctx ends and all is closed.
 func Run(ctx context.Context, cfg Config) (err error) {
-	creds, err := loadCredentials(cfg.StateDir, cfg.Names)
+	creds, err := loadCredentials(cfg)
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
@@ -77,7 +78,7 @@ func serve(ctx context.Context, cfg Config, creds *credential, api *apiserver.Se
 	defer cancel()
 	wg.Go(func() { l.controller.run(ctx) })
 
-	tlsConfig := &tls.Config{Certificates: []tls.Certificate{creds.server}, MinVersion: tls.VersionTLS13}
+	tlsConfig := &tls.Config{GetCertificate: creds.server.get, MinVersion: tls.VersionTLS13}
 	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.ConnectionTimeout(10*time.Second))

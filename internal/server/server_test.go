@@ -43,6 +43,13 @@ type site struct {
 
 func start(t *testing.T, dir string) *site {
 	t.Helper()
+	return startWith(t, Config{StateDir: dir})
+}
+
+// startWith starts a server that is configured in part.
+func startWith(t *testing.T, cfg Config) *site {
+	t.Helper()
+	dir := cfg.StateDir
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -54,7 +61,8 @@ func start(t *testing.T, dir string) *site {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{StateDir: dir, API: api, Southbound: sb, Version: "test", Log: slog.New(slog.DiscardHandler)})
+		cfg.API, cfg.Southbound, cfg.Version, cfg.Log = api, sb, "test", slog.New(slog.DiscardHandler)
+		ended <- Run(ctx, cfg)
 	}()
 	s := &site{t: t, dir: dir, api: "https://" + api.Addr().String(), southbound: sb.Addr().String(), roots: x509.NewCertPool()}
 	var once sync.Once
@@ -182,6 +190,7 @@ type node struct {
 	heard    int // rows and deletes
 	bindings []southbound.Binding
 	stall    chan struct{} // not nil: steps wait here
+	ups      int           // streams that came up
 	gone     string        // why the node was removed
 }
 
@@ -257,7 +266,19 @@ func (n *node) Ask(_ context.Context, what string, _ json.RawMessage) (json.RawM
 	return json.RawMessage(`{}`), nil
 }
 
-func (n *node) Connected(bool) {}
+func (n *node) Connected(up bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if up {
+		n.ups++
+	}
+}
+
+func (n *node) connections() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ups
+}
 
 func (n *node) removed() string {
 	n.mu.Lock()

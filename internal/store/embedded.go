@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -115,3 +116,22 @@ func (c *zapCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 
 // Sync does nothing: the log has no buffer.
 func (c *zapCore) Sync() error { return nil }
+
+// diskLeast is how much of the disk the embedded etcd needs to be free before each write: it ends its process where it cannot
+// write, and what it writes next may be a segment of its log (64 MB) and a growing database.
+const diskLeast = 96 << 20
+
+// room refuses a write that the embedded etcd may find no room for on its disk. Reading goes on.
+func (s *Store) room() error {
+	if s.etcd == nil {
+		return nil
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(s.cfg.Dir, &st); err != nil {
+		return fmt.Errorf("%w: look at the disk of %s: %v", ErrUnavailable, s.cfg.Dir, err)
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < diskLeast { //nolint:gosec // a size of blocks is not negative
+		return fmt.Errorf("%w: the disk of %s has %d MiB left, and a write needs %d", ErrFull, s.cfg.Dir, free>>20, diskLeast>>20)
+	}
+	return nil
+}

@@ -29,7 +29,7 @@ var (
 	// ErrUnavailable says that etcd did not answer in time, or not at all. A write may have been done all the same.
 	ErrUnavailable = errors.New("etcd does not answer")
 	// ErrFull says that etcd has no space left, and takes no writes until there is some.
-	ErrFull = errors.New("etcd has no space left")
+	ErrFull = errors.New("the store has no space left")
 	// ErrConflict says that a transaction did not get through against others.
 	ErrConflict = errors.New("too many conflicting writes")
 	// ErrClosed says that the store is being closed.

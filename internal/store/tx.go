@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
 
 	v1 "weft/api/v1"
 )
@@ -95,6 +96,12 @@ func (s *Store) lock(scopes []string) (unlock func()) {
 
 // write commits the transaction and waits until the image holds it, or what it met.
 func (s *Store) write(ctx context.Context, tx *Tx, scopes []string) (revision int64, done bool, err error) {
+	if err := s.room(); err != nil {
+		return 0, false, err
+	}
+	if state := s.client.ActiveConnection().GetState(); state == connectivity.TransientFailure { // each would wait to the end, one after the other
+		return 0, false, fmt.Errorf("%w: there is no connection to %v", ErrUnavailable, s.client.Endpoints())
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
 	revision, done, err = s.commit(ctx, tx, scopes)

@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/clock"
 )
 
 // What a machine must have.
@@ -164,7 +165,7 @@ func fetchAuthority(ctx context.Context, server, hash string) ([]byte, error) {
 		}
 		pool := x509.NewCertPool()
 		pool.AddCert(cert)
-		if _, err := chain[0].Verify(x509.VerifyOptions{Roots: pool, DNSName: host}); err != nil {
+		if _, err := chain[0].Verify(x509.VerifyOptions{Roots: pool, DNSName: host, CurrentTime: clock.Now()}); err != nil {
 			return nil, &v1.Error{Code: v1.CodeUnauthorized, Message: fmt.Sprintf("the certificate of %s is not to be trusted: %v", server, err), Fix: "use the address of 'weft node token', or start the server with --name " + host}
 		}
 		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), nil
