@@ -52,14 +52,13 @@ type speaker struct {
 	peering *peering
 	table   *fib.Table
 
-	device  map[netip.Addr]string // by next hop
-	down    map[string]bool       // devices
-	beating map[netip.Addr]bool   // peers that BFD has found there
-	broken  map[netip.Addr]bool   // and gone after that
-	eor     map[netip.Addr]bool   // peers that have told all
-	since   time.Time
-	ready   bool // what is in the kernel and nobody tells is not waited for any more
-	found   int  // routes at the start
+	device map[netip.Addr]string // by next hop
+	down   map[string]bool       // devices
+	broken map[netip.Addr]bool   // peers that BFD has lost
+	eor    map[netip.Addr]bool   // peers that have told all
+	since  time.Time
+	ready  bool // what is in the kernel and nobody tells is not waited for any more
+	found  int  // routes at the start
 
 	do     chan func()
 	wake   chan struct{} // routes may have changed
@@ -73,7 +72,7 @@ type speaker struct {
 func Run(ctx context.Context, o Options) error {
 	s := &speaker{
 		Options: o, cfg: o.Config, since: time.Now(), device: make(map[netip.Addr]string), down: make(map[string]bool), eor: make(map[netip.Addr]bool), broken: make(map[netip.Addr]bool),
-		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost), beat: make(chan struct{}, 1), beating: make(map[netip.Addr]bool),
+		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost), beat: make(chan struct{}, 1),
 	}
 	local, err := listen(o.Socket)
 	if err != nil {
@@ -220,14 +219,15 @@ func (s *speaker) link(ctx context.Context, l fib.Link) {
 	}
 }
 
-// heard follows BFD. That a session of it comes up for the first time changes nothing: BGP does not wait for it.
+// heard follows BFD. That a session of it comes up for the first time changes nothing, as BGP does not wait for it, and neither
+// does one that a neighbour ends on purpose.
 func (s *speaker) heard(ctx context.Context) {
 	for _, p := range s.cfg.Peers {
-		up := p.BFD && s.bfd.State(p.Address) == bfd.Up
-		if up == s.beating[p.Address] {
+		lost := p.BFD && s.bfd.Lost(p.Address)
+		if lost == s.broken[p.Address] {
 			continue
 		}
-		s.beating[p.Address], s.broken[p.Address] = up, !up
+		s.broken[p.Address] = lost
 		s.follow(ctx, p)
 	}
 }
@@ -245,7 +245,6 @@ func (s *speaker) setBFD(old []Peer) error {
 		if p.BFD && !slices.ContainsFunc(s.cfg.Peers, func(n Peer) bool { return n.Address == p.Address && n.BFD }) {
 			s.bfd.Remove(p.Address)
 			delete(s.broken, p.Address)
-			delete(s.beating, p.Address)
 		}
 	}
 	for _, p := range s.cfg.Peers {

@@ -48,10 +48,22 @@ type node struct {
 	ns     string
 	number int
 
-	links   []link
-	process *exec.Cmd
-	v6      bool
+	links     []link
+	program   program
+	processes []*exec.Cmd
+	v6        bool
+	bfd       bool
+	password  string
 }
+
+// program is what speaks on a node.
+type program string
+
+const (
+	ours program = ""
+	bird program = "bird"
+	frr  program = "frr"
+)
 
 type link struct {
 	peer     *node
@@ -68,11 +80,15 @@ func (n *node) loopback() netip.Addr {
 }
 
 // fabric is two hosts, each with a link to both of two routers: h1 h2 t1 t2.
-func fabric(t *testing.T, v6 bool) []*node {
+func fabric(t *testing.T, name string, v6 bool) []*node {
 	privtest.Require(t)
+	version := 4
+	if v6 {
+		version = 6
+	}
 	var nodes []*node
-	for i, name := range []string{"h1", "h2", "t1", "t2"} {
-		n := &node{t: t, ns: fmt.Sprintf("bgptest%d-%t-%s", os.Getpid()%1000, v6, name), number: i + 1, v6: v6}
+	for i, label := range []string{"h1", "h2", "t1", "t2"} {
+		n := &node{t: t, ns: fmt.Sprintf("bgptest%d-%s%d-%s", os.Getpid()%1000, name, version, label), number: i + 1, v6: v6}
 		if err := netns.Create(n.ns); err != nil {
 			t.Fatal(err)
 		}
@@ -142,33 +158,59 @@ func connect(t *testing.T, customer, provider *node) {
 
 func (n *node) config() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "as: %d\nrouterID: 198.19.0.%d\nannounce: [\"%s/%d\"]\nsource: [\"%s\"]\n", 4200000000+n.number, n.number, n.loopback(), n.loopback().BitLen(), n.loopback())
+	fmt.Fprintf(&b, "as: %d\nrouterID: 198.19.0.%d\nannounce: [\"%s/%d\"]\nsource: [\"%s\"]\n", n.as(), n.number, n.loopback(), n.loopback().BitLen(), n.loopback())
 	b.WriteString("peers:\n")
 	for _, l := range n.links {
-		fmt.Fprintf(&b, "  - {address: \"%s\", as: %d, relation: %s}\n", l.address, 4200000000+l.peer.number, l.relation)
+		fmt.Fprintf(&b, "  - {address: \"%s\", as: %d, relation: %s, bfd: %t, password: \"%s\"}\n", l.address, l.peer.as(), l.relation, n.bfd, n.password)
 	}
 	return b.String()
 }
+
+func (n *node) as() int { return 4200000000 + n.number }
 
 func (n *node) socket() string { return filepath.Join("/run", n.ns+".sock") }
 
 // start runs the node's speaker.
 func (n *node) start() {
 	n.t.Helper()
-	file := filepath.Join(n.t.TempDir(), "bgp.yaml")
-	if err := os.WriteFile(file, []byte(n.config()), 0o600); err != nil {
+	dir := n.t.TempDir()
+	switch n.program {
+	case bird:
+		n.startOne(dir, "bird", "-f", "-R", "-c", n.write(dir, "bird.conf", n.birdConfig()), "-s", filepath.Join(dir, "ctl"), "-P", filepath.Join(dir, "pid"))
+	case frr:
+		for _, daemon := range []string{"zebra", "bfdd", "bgpd"} {
+			n.startDaemon(daemon)
+		}
+	default:
+		n.startOne(dir, "/proc/self/exe", n.write(dir, "bgp.yaml", n.config()))
+	}
+}
+
+func (n *node) write(dir, name, text string) (path string) {
+	n.t.Helper()
+	path = filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		n.t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(n.t.TempDir(), "log"))
+	return path
+}
+
+// startOne runs one program of the node. What it says is told if the test fails.
+func (n *node) startOne(dir, path string, args ...string) {
+	n.t.Helper()
+	log, err := os.Create(filepath.Join(dir, filepath.Base(path)+".log"))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.process = exec.Command("/proc/self/exe")
-	n.process.Env = append(os.Environ(), speakVariable+"="+file+"|"+n.socket())
-	n.process.Stderr = log
-	if err := netns.Start(n.process, n.ns); err != nil {
+	p := exec.Command(path, args...)
+	if n.program == ours {
+		p.Args, p.Env = p.Args[:1], append(os.Environ(), speakVariable+"="+args[0]+"|"+n.socket())
+	}
+	p.Stdout, p.Stderr = log, log
+	if err := netns.Start(p, n.ns); err != nil {
 		n.t.Fatal(err)
 	}
+	n.processes = append(n.processes, p)
 	n.t.Cleanup(func() {
 		n.kill(syscall.SIGKILL)
 		_ = os.Remove(n.socket())
@@ -178,11 +220,18 @@ func (n *node) start() {
 	})
 }
 
+// kill ends the node's programs, and waits for them.
 func (n *node) kill(sig os.Signal) {
-	if n.process != nil {
-		_ = n.process.Process.Signal(sig)
-		_ = n.process.Wait()
-		n.process = nil
+	n.signal(sig)
+	for _, p := range n.processes {
+		_ = p.Wait()
+	}
+	n.processes = nil
+}
+
+func (n *node) signal(sig os.Signal) {
+	for _, p := range n.processes {
+		_ = p.Process.Signal(sig)
 	}
 }
 
@@ -247,6 +296,22 @@ func (n *node) changes() (stop func() []string) {
 	}
 }
 
+// watch switches BFD between a router and a host on or off, one side after the other.
+func (n *node) watch(host *node, on bool) {
+	n.t.Helper()
+	want := "up"
+	if !on {
+		want = ""
+	}
+	for _, at := range []*node{host, n} {
+		at.bfd = on
+		if err := NewClient(at.socket()).Configure(n.t.Context(), []byte(at.config())); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	eventually(n.t, 5*time.Second, "BFD is "+want, func() bool { return n.state().Peers[1].BFD == want && host.state().Peers[0].BFD == want })
+}
+
 func converge(t *testing.T, nodes []*node) {
 	t.Helper()
 	for _, n := range slices.Backward(nodes) {
@@ -254,24 +319,60 @@ func converge(t *testing.T, nodes []*node) {
 	}
 	h1, h2, t1 := nodes[0], nodes[1], nodes[2]
 	took := eventually(t, 20*time.Second, "both hosts reach each other by both routers", func() bool {
-		return len(h1.by(h2)) == 2 && len(h2.by(h1)) == 2 && len(t1.by(h1)) == 1 && len(h1.by(t1)) == 1
+		return len(h1.by(h2)) == 2 && len(h2.by(h1)) == 2 && (t1.program != ours || len(t1.by(h1)) == 1) && len(h1.by(t1)) == 1
 	})
 	t.Logf("converged in %s", took.Round(time.Millisecond))
+}
+
+// reconfigure changes the configuration of a running router: no session that stays is touched, and a bad one changes nothing.
+func reconfigure(t *testing.T, h2, t1 *node) {
+	t.Helper()
+	since := t1.state().Peers[1].Since
+	c := NewClient(t1.socket())
+	if err := c.Configure(t.Context(), []byte("as: 1\n")); err == nil {
+		t.Error("a bad configuration is taken")
+	}
+	if err := c.Configure(t.Context(), []byte(strings.Replace(t1.config(), "as: 4200000003", "as: 4200000009", 1))); err == nil || !strings.Contains(err.Error(), "started again") {
+		t.Errorf("another AS: %v", err)
+	}
+	extra := netip.MustParsePrefix("203.0.113.0/24")
+	if t1.v6 {
+		extra = netip.MustParsePrefix("2001:db8:203::/48")
+	}
+	changed := strings.Replace(t1.config(), "announce: [", `announce: ["`+extra.String()+`", `, 1)
+	if err := c.Configure(t.Context(), []byte(changed)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Second, "the new prefix is known", func() bool {
+		return slices.ContainsFunc(h2.state().Routes, func(r RouteState) bool { return r.To == extra })
+	})
+	if err := c.Configure(t.Context(), []byte(t1.config())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Second, "the prefix is gone", func() bool {
+		return !slices.ContainsFunc(h2.state().Routes, func(r RouteState) bool { return r.To == extra })
+	})
+	t1.watch(h2, true)
+	t1.watch(h2, false)
+	if now := t1.state().Peers[1].Since; !now.Equal(since) {
+		t.Errorf("a session that stays was ended: since %s, now %s", since, now)
+	}
 }
 
 func TestFabric(t *testing.T) {
 	for name, v6 := range map[string]bool{"IPv4": false, "IPv6": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nodes := fabric(t, v6)
+			nodes := fabric(t, "weft", v6)
 			converge(t, nodes)
 			h1, h2, t1, t2 := nodes[0], nodes[1], nodes[2], nodes[3]
 			if by := t1.by(t2); by != nil {
 				t.Errorf("a host is no way between two routers: %v", by)
 			}
 
-			// A speaker that is killed and started again changes no route, neither its own nor its neighbours'.
-			own, far := h1.changes(), h2.changes()
+			// A speaker that is killed and started again changes no route, neither its own nor its neighbours', and loses no packet.
+			own, far, router := h1.changes(), h2.changes(), t1.changes()
+			stop := h1.numbered(h2, 2000)
 			h1.kill(syscall.SIGKILL)
 			time.Sleep(300 * time.Millisecond)
 			h1.start()
@@ -280,7 +381,10 @@ func TestFabric(t *testing.T) {
 			if s := h1.state(); s.Writes != 0 || len(h1.by(h2)) != 2 {
 				t.Errorf("%d writes to the kernel; ways %v", s.Writes, h1.by(h2))
 			}
-			if lines := append(own(), far()...); len(lines) != 0 {
+			if sent, lost := stop(); lost != 0 || sent == 0 {
+				t.Errorf("%d of %d packets lost", lost, sent)
+			}
+			if lines := slices.Concat(own(), far(), router()); len(lines) != 0 {
 				t.Errorf("routes changed:\n%s", strings.Join(lines, "\n"))
 			}
 
@@ -288,7 +392,7 @@ func TestFabric(t *testing.T) {
 			if err := netns.Inside(t1.ns, func(ns *netns.Namespace) error { return ns.SetDown("n1") }); err != nil {
 				t.Fatal(err)
 			}
-			took := eventually(t, time.Second, "the way by the cut link is gone", func() bool { return len(h2.by(h1)) == 1 && len(h1.by(h2)) == 1 })
+			took := eventually(t, 300*time.Millisecond, "the way by the cut link is gone", func() bool { return len(h2.by(h1)) == 1 && len(h1.by(h2)) == 1 })
 			t.Logf("way by the cut link gone after %s", took.Round(time.Millisecond))
 			err := netns.Inside(t1.ns, func(ns *netns.Namespace) error {
 				if v6 { // a device that goes down loses its addresses
@@ -316,35 +420,7 @@ func TestFabric(t *testing.T) {
 			}
 			eventually(t, 2*time.Second, "both ways are back", func() bool { return len(h2.by(h1)) == 2 && len(h1.by(h2)) == 2 })
 
-			// A changed configuration touches no session that stays; a bad one changes nothing.
-			since := t1.state().Peers[1].Since
-			c := NewClient(t1.socket())
-			if err := c.Configure(t.Context(), []byte("as: 1\n")); err == nil {
-				t.Error("a bad configuration is taken")
-			}
-			if err := c.Configure(t.Context(), []byte(strings.Replace(t1.config(), "as: 4200000003", "as: 4200000009", 1))); err == nil || !strings.Contains(err.Error(), "started again") {
-				t.Errorf("another AS: %v", err)
-			}
-			extra := netip.MustParsePrefix("203.0.113.0/24")
-			if v6 {
-				extra = netip.MustParsePrefix("2001:db8:203::/48")
-			}
-			changed := strings.Replace(t1.config(), "announce: [", `announce: ["`+extra.String()+`", `, 1)
-			if err := c.Configure(t.Context(), []byte(changed)); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, 2*time.Second, "the new prefix is known", func() bool {
-				return slices.ContainsFunc(h2.state().Routes, func(r RouteState) bool { return r.To == extra })
-			})
-			if err := c.Configure(t.Context(), []byte(t1.config())); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, 2*time.Second, "the prefix is gone", func() bool {
-				return !slices.ContainsFunc(h2.state().Routes, func(r RouteState) bool { return r.To == extra })
-			})
-			if now := t1.state().Peers[1].Since; !now.Equal(since) {
-				t.Errorf("a session that stays was ended: since %s, now %s", since, now)
-			}
+			reconfigure(t, h2, t1)
 
 			// What somebody deletes by hand comes back.
 			if out, err := exec.Command("ip", "-n", h1.ns, "route", "del", h2.loopback().String(), "proto", "119").CombinedOutput(); err != nil {

@@ -159,3 +159,9 @@ func (c *Config) source(v4 bool) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// sameSession reports whether a session goes on when a peer becomes another: its name and BFD are beside it.
+func (p Peer) sameSession(o Peer) bool {
+	p.Name, p.BFD = o.Name, o.BFD
+	return p == o
+}

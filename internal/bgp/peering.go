@@ -59,7 +59,7 @@ func (p *peering) apply(ctx context.Context, cfg *Config) error {
 	old := p.cfg
 	timers := old.Hold != cfg.Hold || old.Restart != cfg.Restart || old.StartWait != cfg.StartWait
 	for _, peer := range old.Peers {
-		if timers || !slices.Contains(cfg.Peers, peer) {
+		if timers || !slices.ContainsFunc(cfg.Peers, peer.sameSession) {
 			if p.away[peer.Address] {
 				delete(p.away, peer.Address)
 				continue
@@ -88,7 +88,7 @@ func (p *peering) apply(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	for _, peer := range cfg.Peers {
-		if timers || !slices.Contains(old.Peers, peer) {
+		if timers || !slices.ContainsFunc(old.Peers, peer.sameSession) {
 			if err := p.server.AddPeer(ctx, &api.AddPeerRequest{Peer: p.peerOf(peer)}); err != nil {
 				return fmt.Errorf("open a session with %s: %w", peer.Address, err)
 			}

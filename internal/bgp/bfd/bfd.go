@@ -52,7 +52,7 @@ type running struct {
 	fd int
 }
 
-// Serve opens the port. Changed is called when a session went up or down; it must not block, nor call the server.
+// Serve opens the port. Changed is called when a session went up or down, or is no longer lost; it must not block, nor call the server.
 func Serve(interval time.Duration, multiplier uint8, log *slog.Logger, changed func()) (*Server, error) {
 	s := &Server{interval: interval, multiplier: multiplier, log: log, changed: changed, sessions: make(map[netip.Addr]*running), done: make(chan struct{}), listen: [2]int{-1, -1}}
 	for i, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -157,6 +157,14 @@ func (s *Server) State(peer netip.Addr) State {
 	return AdminDown
 }
 
+// Lost reports whether the session with a neighbour was up, and is not, by nobody's wish.
+func (s *Server) Lost(peer netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.sessions[peer]
+	return r != nil && r.lost
+}
+
 // Close ends without a word: neighbours find out by the silence.
 func (s *Server) Close() {
 	s.mu.Lock()
@@ -221,7 +229,7 @@ func (s *Server) turn() (wait time.Duration, closed bool) {
 	defer s.mu.Unlock()
 	now, wait := time.Now(), lookEvery
 	for peer, r := range s.sessions {
-		before := r.state
+		before := *r.session
 		if b := r.tick(now); b != nil {
 			s.send(r, peer, b)
 		}
@@ -231,9 +239,11 @@ func (s *Server) turn() (wait time.Duration, closed bool) {
 	return wait, s.closed
 }
 
-func (s *Server) compare(peer netip.Addr, r *running, before State) {
-	if (before == Up) != (r.state == Up) {
-		s.log.Info("BFD", "peer", peer, "state", r.state.String(), "before", before.String(), "diagnostic", r.diagnostic)
+func (s *Server) compare(peer netip.Addr, r *running, before session) {
+	if (before.state == Up) != (r.state == Up) {
+		s.log.Info("BFD", "peer", peer, "state", r.state.String(), "before", before.state.String(), "diagnostic", r.diagnostic)
+		s.changed()
+	} else if before.lost != r.lost {
 		s.changed()
 	}
 }
@@ -268,7 +278,7 @@ func (s *Server) take(peer netip.Addr, p packet) {
 	if r == nil {
 		return
 	}
-	before := r.state
+	before := *r.session
 	if answer := r.receive(p, time.Now()); answer != nil {
 		s.send(r, peer, answer)
 	}

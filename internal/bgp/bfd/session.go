@@ -96,6 +96,7 @@ type session struct {
 	remoteRx    time.Duration // what it takes at most
 	remoteTimes uint8
 	polling     bool // our new interval is not acknowledged yet
+	lost        bool // it was up, and is not; but for a neighbour that wished its end (AdminDown; RFC 5882, 3.2)
 
 	heard    time.Time // last packet
 	nextSend time.Time
@@ -112,6 +113,9 @@ func (s *session) desired() time.Duration {
 	}
 	return max(s.interval, slow)
 }
+
+// every is how often a packet is sent, at most.
+func (s *session) every() time.Duration { return max(s.desired(), s.remoteRx) }
 
 // detection is how long silence lasts until the neighbour is gone (RFC 5880, 6.8.4).
 func (s *session) detection() time.Duration {
@@ -131,18 +135,21 @@ func (s *session) receive(p packet, now time.Time) (answer []byte) {
 	before := s.state
 	switch {
 	case p.state == AdminDown:
+		s.lost = false
 		if s.state != Down {
 			s.state, s.diagnostic = Down, diagnosticSignaled
 		}
 	case s.state == Down && p.state == Down:
 		s.state = Init
 	case s.state == Down && p.state == Init, s.state == Init && (p.state == Init || p.state == Up):
-		s.state, s.diagnostic, s.polling = Up, diagnosticNone, true
+		s.state, s.diagnostic, s.polling, s.lost = Up, diagnosticNone, true, false
 	case s.state == Up && p.state == Down:
-		s.state, s.diagnostic = Down, diagnosticSignaled
+		s.state, s.diagnostic, s.lost = Down, diagnosticSignaled, true
 	}
 	if s.state != before {
 		s.nextSend = now
+	} else if soon := now.Add(s.every() * 3 / 4); soon.Before(s.nextSend) {
+		s.nextSend = soon // the neighbour takes more than it did, and expects it from now on
 	}
 	if p.poll {
 		final := s.packet()
@@ -155,13 +162,14 @@ func (s *session) receive(p packet, now time.Time) (answer []byte) {
 // tick is called when nextSend or the detection time may be over. It returns a packet to send, if one is due.
 func (s *session) tick(now time.Time) []byte {
 	if (s.state == Up || s.state == Init) && now.Sub(s.heard) > s.detection() {
+		s.lost = s.lost || s.state == Up
 		s.state, s.diagnostic, s.yours, s.remoteState, s.remoteRx, s.polling = Down, diagnosticExpired, 0, Down, slow, false
 		s.nextSend = now
 	}
 	if now.Before(s.nextSend) || s.remoteRx == 0 {
 		return nil // a neighbour that takes none at all gets none
 	}
-	every := max(s.desired(), s.remoteRx)
+	every := s.every()
 	s.nextSend = now.Add(every*3/4 + rand.N(every/8)) // jitter: 75 to 90 percent, as a multiplier of 1 would need
 	return s.packet().encode()
 }

@@ -91,6 +91,46 @@ func TestSession(t *testing.T) {
 	}
 }
 
+func TestWishedEndIsNoLoss(t *testing.T) {
+	p := newPair()
+	p.run(t, 3*time.Second)
+	p.b.state = AdminDown
+	p.carry(t, 1, p.b.packet().encode())
+	p.cut[1] = true
+	p.run(t, 3*time.Second)
+	if p.a.state != Down || p.a.lost {
+		t.Errorf("%s, lost %t", p.a.state, p.a.lost)
+	}
+	p = newPair()
+	p.run(t, 3*time.Second)
+	p.cut[1] = true
+	p.run(t, time.Second)
+	if p.a.state != Down || !p.a.lost {
+		t.Errorf("silent: %s, lost %t", p.a.state, p.a.lost)
+	}
+	p.b.state = AdminDown // heard again, and meant so: no reason to stay away any more
+	p.cut[1] = false
+	p.carry(t, 1, p.b.packet().encode())
+	if p.a.lost {
+		t.Error("still lost")
+	}
+}
+
+// FRR says 1 s until it is up, 200 ms from then on, and expects that at once.
+func TestNeighbourThatTakesMoreGetsMore(t *testing.T) {
+	now := time.Unix(1000, 0)
+	s := newSession(200*time.Millisecond, 3, now)
+	says := func(state State, takes time.Duration) {
+		s.receive(packet{state: state, multiplier: 3, mine: 7, yours: s.mine, desiredTx: 1e6, requiredRx: uint32(takes / time.Microsecond)}, now)
+	}
+	says(Init, time.Second)
+	s.tick(now)
+	says(Up, 200*time.Millisecond)
+	if next := s.due().Sub(now); s.state != Up || next > 200*time.Millisecond {
+		t.Errorf("%s, and the next packet is due in %s", s.state, next)
+	}
+}
+
 func TestPacketsThatAreDiscarded(t *testing.T) {
 	s := newSession(200*time.Millisecond, 3, time.Unix(1000, 0))
 	good := s.packet().encode()
