@@ -97,7 +97,7 @@ func TestWithoutAddressNothingIsAsked(t *testing.T) {
 // A port asks so often in one go, then 20 times a second; the rest is counted.
 func TestQuestionsAreLimitedPerPort(t *testing.T) {
 	b := newRig(t)
-	redVPC(t, b)
+	withRouter(t, b)
 	in := input{program: "from_port", frame: dhcp4(t, broadcastMAC, "0.0.0.0", "255.255.255.255", 68, 67), keep: true}
 	asked, begin := 0, time.Now()
 	for range 100 {
@@ -110,6 +110,10 @@ func TestQuestionsAreLimitedPerPort(t *testing.T) {
 	}
 	if most := 20 + int(time.Since(begin)/(50*time.Millisecond)); asked < 20 || asked > most {
 		t.Errorf("%d questions got through, want 20 to %d", asked, most)
+	}
+	// Errors have tokens of their own.
+	if out := b.run(t, input{program: "from_port", frame: udp(t, routerMAC, "10.0.2.4", 20, ttl(1)), keep: true}); out.verdict != redirected {
+		t.Errorf("an error after many questions: verdict %d, %v", out.verdict, out.drops)
 	}
 }
 

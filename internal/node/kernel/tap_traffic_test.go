@@ -156,6 +156,17 @@ func TestGuestsSuperPacketArrivesWhole(t *testing.T) {
 	if err != nil || dropped(drops, DropTooBig) == 0 {
 		t.Errorf("drops %v, %v", drops, err)
 	}
+
+	// Nor is a frame of which hardly the Ethernet header lies where it can be read at once.
+	plain := superPacket(segmentSize)
+	clear(plain[:10])
+	if _, err := b.tap.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	before := dropped(drops, DropTooBig)
+	if drops, err = b.dp.Drops(); err != nil || dropped(drops, DropTooBig) != before+1 {
+		t.Errorf("drops %v, %v", drops, err)
+	}
 }
 
 // superPacket is a UDP packet from 10.0.1.5 to 10.0.1.4 behind a virtio header: to be cut into segments of size bytes, with
