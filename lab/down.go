@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"weft/internal/netns"
+	"weft/lab/disk"
 )
 
 // Down removes the lab name and all that belongs to it: processes, namespaces, pins, folders, context. It may be repeated
@@ -62,6 +63,9 @@ func (l *Lab) remove(s *steps) error {
 		}
 	}
 	if err := removeContext(l.Name); err != nil {
+		return err
+	}
+	if err := disk.UnmountBelow(l.Dir()); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(l.Dir()); err != nil {

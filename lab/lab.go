@@ -224,7 +224,10 @@ func lock(dir string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("%w: %s", ErrBusy, filepath.Base(dir))
 	}
-	return func() { f.Close() }, nil
+	return func() { // explicitly: a child that was forked just now has the descriptor until it runs its program
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+		f.Close()
+	}, nil
 }
 
 // Target finds the namespace of a node or of a workload (TENANT/PORT).

@@ -50,6 +50,20 @@ func (l *Lab) Restart(node, program string, sig syscall.Signal) error {
 	return l.start(node, p.Program, files, env, p.Args...)
 }
 
+// Run starts one more program on a node, which goes with the lab at the latest.
+func (l *Lab) Run(node, program string, command ...string) error {
+	return l.start(node, program, nil, nil, command...)
+}
+
+// Kill ends a program of a node for good; one that has ended is fine.
+func (l *Lab) Kill(node, program string) error {
+	if err := l.Signal(node, program, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, ErrTarget) {
+		return err
+	}
+	l.Processes = slices.DeleteFunc(l.Processes, func(p Process) bool { return p.Node == node && p.Program == program })
+	return l.save()
+}
+
 // Signal sends a signal to a program of a node.
 func (l *Lab) Signal(node, program string, sig syscall.Signal) error {
 	i := l.process(node, program)

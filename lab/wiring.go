@@ -42,11 +42,11 @@ func (l *Lab) Routes(node string) []netns.Route {
 // Lock makes sure that nobody else changes the lab; otherwise the error is ErrBusy.
 func (l *Lab) Lock() (unlock func(), err error) { return lock(l.Dir()) }
 
-// NetNS is the namespace of a node.
-func (l *Lab) NetNS(node string) string { return l.netNS(node) }
-
 // RunDir is where the programs of a node have their sockets.
 func (l *Lab) RunDir(node string) string { return l.runDir(node) }
+
+// StateDir is where a node's server or agent keeps its state.
+func (l *Lab) StateDir(node string) string { return l.stateDir(node) }
 
 // PinDir is where the agent of a node pins.
 func (l *Lab) PinDir(node string) string { return l.pinDir(node) }

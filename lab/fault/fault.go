@@ -47,7 +47,12 @@ type Fault struct {
 	Down  []End     `json:"down,omitempty"` // ends of links that were taken down
 	Pins  []string  `json:"pins,omitempty"` // of programs, below the lab's FaultPins
 
-	Processes []lab.Process `json:"processes,omitempty"` // those that it made
+	Relays []Relay `json:"relays,omitempty"`
+}
+
+// Relay is a process of a fault's own.
+type Relay struct {
+	Node, Program string
 }
 
 // End is a device of a node.
@@ -83,7 +88,9 @@ func Kinds() []Kind {
 		{"reboot", "NODE", "a node dies and comes back, with its disk alone", "", reboot, nil},
 		{"link-cut", "NODE:PEER", "a link has no carrier at either end", "mends it", linkCut, mendLinks},
 		{"loss", "NODE:PEER", "packets are lost on a link, one way or both", "ends it", loss, unpin},
+		{"delay", "NODE:PEER", "packets take longer on a link, one way or both", "ends it", delay, undelay},
 		{"partition", "NODE[,NODE...] [NODE[,NODE...]]", "packets between two sets of nodes are lost", "joins them", partition, unpin},
+		{"disk-full", "NODE", "the disk of a server or agent has no byte left (it gets a small one, and starts again on it)", "frees it", diskFull, freeDisk},
 		{"rehash", "NODE|all", "flows choose among equal ways anew", "lets them choose as before", rehash, unhash},
 	}
 }
@@ -122,7 +129,7 @@ func Begin(ctx context.Context, l *lab.Lab, cfg Config) (*Fault, error) {
 	w := &work{l: l, fault: &f, others: active}
 	w.save = func() error { return store(l, append(slices.Clone(active), f)) }
 	if err := kinds[i].begin(ctx, w); err != nil {
-		if kinds[i].end != nil && len(f.Down)+len(f.Pins)+len(f.Processes) > 0 {
+		if kinds[i].end != nil && len(f.Down)+len(f.Pins)+len(f.Relays) > 0 {
 			err = errors.Join(err, kinds[i].end(ctx, w))
 		}
 		return nil, errors.Join(fmt.Errorf("%s: %w", f, err), store(l, active))
@@ -255,6 +262,12 @@ func (w *work) node(name string) error {
 		return fmt.Errorf("%w: %q is not a node of lab %s; it has %s", lab.ErrTarget, name, w.l.Name, strings.Join(nodes, ", "))
 	}
 	return nil
+}
+
+// netNS is the namespace of a node, or a name that no namespace has.
+func (w *work) netNS(node string) string {
+	name, _ := w.l.Target(node) // that there is none is said by who opens it
+	return name
 }
 
 func (w *work) nodes() []string {

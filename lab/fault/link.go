@@ -45,7 +45,7 @@ func (w *work) takeDown(ends ...lab.WireEnd) error {
 		return err
 	}
 	for _, e := range w.fault.Down {
-		err := netns.Inside(w.l.NetNS(e.Node), func(ns *netns.Namespace) error { return ns.SetDown(e.Device) })
+		err := netns.Inside(w.netNS(e.Node), func(ns *netns.Namespace) error { return ns.SetDown(e.Device) })
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func mendLinks(_ context.Context, w *work) error {
 			if !slices.Contains(w.fault.Down, End{e.Node, e.Device}) {
 				continue
 			}
-			err := netns.Inside(w.l.NetNS(e.Node), func(ns *netns.Namespace) error {
+			err := netns.Inside(w.netNS(e.Node), func(ns *netns.Namespace) error {
 				return errors.Join(ns.SetUp(e.Device), ns.AddAddress(e.Device, e.Address))
 			})
 			if err != nil {
@@ -96,7 +96,7 @@ func (w *work) putRoutes(node string, wires []lab.Wire) error {
 			cut[e.Device] = cut[e.Device] || e.Node == node && (w.isDown(e) || w.isDown(k[1-i]))
 		}
 	}
-	return netns.Inside(w.l.NetNS(node), func(ns *netns.Namespace) error {
+	return netns.Inside(w.netNS(node), func(ns *netns.Namespace) error {
 		for _, r := range w.l.Routes(node) {
 			r.By = slices.DeleteFunc(slices.Clone(r.By), func(h netns.NextHop) bool { return cut[h.Device] })
 			if len(r.By) == 0 {
@@ -146,7 +146,7 @@ func (w *work) setSeed(seed uint64) error {
 		if err := w.node(node); err != nil {
 			return err
 		}
-		err := netns.Inside(w.l.NetNS(node), func(ns *netns.Namespace) error {
+		err := netns.Inside(w.netNS(node), func(ns *netns.Namespace) error {
 			return ns.SetSysctl(hashSeed, strconv.FormatUint(seed, 10))
 		})
 		if err != nil {

@@ -25,8 +25,9 @@ import (
 
 // Verdicts of a tc program (linux/bpf.h).
 const (
-	tcxNext = -1
-	tcxDrop = 2
+	tcxNext     = -1
+	tcxDrop     = 2
+	tcxRedirect = 7 // as bpf_redirect returns it
 )
 
 // Tally is what a fault's programs have seen and dropped.
@@ -180,7 +181,7 @@ func (w *work) attach(e End, at ebpf.AttachType, decide asm.Instructions) error 
 	}
 	defer program.Close()
 	defer counts.Close()
-	return netns.Do(w.l.NetNS(e.Node), func() error {
+	return netns.Do(w.netNS(e.Node), func() error {
 		device, err := net.InterfaceByName(e.Device)
 		if err != nil {
 			return fmt.Errorf("find device %s of %s: %w", e.Device, e.Node, err)

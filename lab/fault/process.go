@@ -79,6 +79,11 @@ func nodeDead(_ context.Context, w *work) error {
 	if err := w.node(node); err != nil {
 		return err
 	}
+	for _, f := range w.others {
+		if slices.ContainsFunc(f.Relays, func(r Relay) bool { return r.Node == node }) {
+			return fmt.Errorf("%w: heal '%s' first: its relay would die, too", ErrArgument, f)
+		}
+	}
 	var own []lab.WireEnd
 	devices := []string{"lo"}
 	for _, k := range w.l.Wiring() {
@@ -94,7 +99,7 @@ func nodeDead(_ context.Context, w *work) error {
 	if err := w.killedAll(); err != nil {
 		return err
 	}
-	err := netns.Inside(w.l.NetNS(node), func(ns *netns.Namespace) error {
+	err := netns.Inside(w.netNS(node), func(ns *netns.Namespace) error {
 		links, err := ns.Links()
 		for _, link := range links {
 			if !slices.Contains(devices, link.Name) {
@@ -120,7 +125,7 @@ func (w *work) emptyMemory() error {
 // killedAll kills all that runs on the fault's node, also what its agent started, and waits until it is gone.
 func (w *work) killedAll() error {
 	for deadline := time.Now().Add(endWithin); ; time.Sleep(time.Millisecond) {
-		pids, err := netns.PIDs(w.l.NetNS(w.fault.Where))
+		pids, err := netns.PIDs(w.netNS(w.fault.Where))
 		if err != nil || len(pids) == 0 {
 			return err
 		}

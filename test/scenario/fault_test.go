@@ -41,7 +41,9 @@ func breakOne(s *story, _ *testscript.TestScript, args []string) error {
 		return fmt.Errorf("%w: fault WHAT WHERE [FROM] [percent=N] [seed=N] [by=DURATION] [both]", errUsage)
 	}
 	cfg.What, cfg.Where, cfg.From = words[0], words[1], append(words, "")[2]
-	s.forgot = s.forgot || cfg.What == "node-dead" || cfg.What == "reboot"
+	if cfg.What == "node-dead" || cfg.What == "reboot" {
+		s.forgot, s.moved = true, true
+	}
 	_, err := fault.Begin(context.Background(), s.l, cfg)
 	return err
 }

@@ -42,7 +42,7 @@ A ToR that dies is 'node-dead tor-1'; a server and its store that go away are 'k
 	for _, k := range fault.Kinds() {
 		cmd.AddCommand(newFaultKindCommand(env, k))
 	}
-	cmd.AddCommand(newFaultListCommand(env), newFaultHealCommand(env))
+	cmd.AddCommand(newFaultListCommand(env), newFaultHealCommand(env), newRelayCommand())
 	for _, c := range cmd.Commands() {
 		run := c.RunE
 		c.RunE = func(cmd *cobra.Command, args []string) error { return labError(run(cmd, args)) }
@@ -58,7 +58,9 @@ var faultExamples = map[string][]string{
 	"reboot":    {"reboot host-1"},
 	"link-cut":  {"link-cut host-1:tor-1", "link-cut edge-1:tor-2 --for 5s"},
 	"loss":      {"loss host-1:tor-1 --percent 5 --seed 7", "loss host-1:tor-2 --percent 100 --for 3s", "loss host-2:tor-1 --percent 1 --both"},
+	"delay":     {"delay host-1:tor-1 --by 20ms", "delay host-1:tor-1 --by 5ms --both --for 10s"},
 	"partition": {"partition host-1,host-2 server-1", "partition server-1 --for 1m"},
+	"disk-full": {"disk-full server-1 --for 1m"},
 	"rehash":    {"rehash all", "rehash host-1 --seed 7"},
 }
 
@@ -103,6 +105,10 @@ func newFaultKindCommand(env *term.Env, k fault.Kind) *cobra.Command {
 		flags.Float64Var(&cfg.Percent, "percent", 100, "how much of the packets is lost")
 		flags.BoolVar(&cfg.Both, "both", false, "in both directions, not only from NODE to PEER")
 		flags.Uint64Var(&cfg.Seed, "seed", 0, "the same packets of a row are lost with the same seed; 0: another each time")
+	case "delay":
+		flags.DurationVar(&cfg.By, "by", 0, "how much longer, for example 20ms")
+		flags.BoolVar(&cfg.Both, "both", false, "in both directions, not only from NODE to PEER")
+		_ = cmd.MarkFlagRequired("by") // fails only for a flag that is not there
 	case "partition":
 		cmd.Args = cobra.RangeArgs(1, 2)
 		cmd.Long = "Packets between two sets of nodes are lost, whichever way they go. Without a second set, it is all other nodes."
@@ -216,6 +222,21 @@ func newFaultHealCommand(env *term.Env) *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "end all faults, the last one first")
 	labFlag(cmd, &name)
 	return cmd
+}
+
+// newRelayCommand is the process that a delay starts; nobody calls it by hand.
+func newRelayCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "relay DEVICE TAP DELAY", Short: "Delay what leaves by a device (started by 'weft lab fault delay')", Hidden: true, Args: cobra.ExactArgs(3),
+		Example: "  weft lab fault relay tor-1 delay-1 20ms",
+		RunE: func(_ *cobra.Command, args []string) error {
+			by, err := time.ParseDuration(args[2])
+			if err != nil {
+				return term.Usage(err)
+			}
+			return fault.RelayFrames(args[0], args[1], by)
+		},
+	}
 }
 
 // completeFault offers what a kind can be done to.
