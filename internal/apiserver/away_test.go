@@ -3,12 +3,18 @@
 package apiserver
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	v1 "weft/api/v1"
 	"weft/internal/store"
@@ -39,4 +45,56 @@ func TestStoreThatIsAwayIsSaidSo(t *testing.T) {
 	if full.Status != http.StatusInsufficientStorage || !strings.Contains(full.Message, "3 MiB left") || !strings.Contains(full.Fix, "disk") {
 		t.Errorf("a full disk: %+v", full.apiError)
 	}
+}
+
+// TestWatchThatIsNotReadHoldsNobodyUp: a client that asks for a stream and reads nothing is cut off; writes and other watches go on.
+func TestWatchThatIsNotReadHoldsNobodyUp(t *testing.T) {
+	s := newSite(t)
+	var log bytes.Buffer
+	var mu sync.Mutex
+	s.api.cfg.Log = slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))
+	s.api.watchWithin = 500 * time.Millisecond
+	s.mustApply(base())
+	c, err := net.Dial("tcp", s.web.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(c, "GET /api/v1/tenants?watch=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", token)
+	cutOff := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(log.String(), "watch ended: its client has read nothing")
+	}
+	labels := strings.Repeat("x", 60)
+	longest := time.Duration(0)
+	for i := 0; !cutOff(); i++ {
+		if i == 3000 {
+			t.Fatal("the watch is still open")
+		}
+		doc := "apiVersion: weft/v1\nkind: Tenant\nmetadata: {name: red, labels: {"
+		for n := range 40 {
+			doc += fmt.Sprintf("k%d: %s%d, ", n, labels[:50], i)
+		}
+		began := time.Now()
+		s.mustApply(doc + "}}\nspec: {}\n")
+		longest = max(longest, time.Since(began))
+	}
+	if longest > 2*time.Second {
+		t.Errorf("a write took %s beside the watch", longest)
+	}
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
 }

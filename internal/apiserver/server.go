@@ -19,6 +19,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -54,9 +55,10 @@ type Config struct {
 
 // Server is the API.
 type Server struct {
-	cfg Config
-	mux *http.ServeMux
-	api huma.API
+	cfg         Config
+	mux         *http.ServeMux
+	api         huma.API
+	watchWithin time.Duration // writeWithin, but for tests
 }
 
 // bodyMost bounds a request.
@@ -67,7 +69,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Live == nil || cfg.Log == nil || len(cfg.Token) < 32 {
 		return nil, errors.New("the API needs a store, live status, a log and a token of at least 32 characters")
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux()}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), watchWithin: writeWithin}
 	s.register()
 	return s, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -44,7 +45,12 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo,
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	out := &eventWriter{w: w, c: http.NewResponseController(w)}
+	out := &eventWriter{w: w, c: http.NewResponseController(w), within: s.watchWithin}
+	defer func() {
+		if errors.Is(out.err, os.ErrDeadlineExceeded) {
+			s.cfg.Log.Warn("watch ended: its client has read nothing for too long", "within", s.watchWithin, "client", r.RemoteAddr, "request", requestID(r.Context()))
+		}
+	}()
 	out.send(v1.Event{Type: v1.EventBookmark, ResourceVersion: strconv.FormatInt(since, 10)})
 	alive := s.newPulse(kind.Kind, tenant)
 	tick, beat := time.NewTicker(bookmarkEvery), time.NewTicker(pulseEvery)
@@ -92,9 +98,10 @@ func (s *Server) event(e store.Event, kind v1.Kind, tenant string) (v1.Event, bo
 
 // eventWriter writes events until the first error.
 type eventWriter struct {
-	w   http.ResponseWriter
-	c   *http.ResponseController
-	err error
+	w      http.ResponseWriter
+	c      *http.ResponseController
+	within time.Duration // for one event
+	err    error
 }
 
 func (e *eventWriter) send(ev v1.Event) {
@@ -106,7 +113,7 @@ func (e *eventWriter) send(ev v1.Event) {
 		e.err = err
 		return
 	}
-	if e.err = e.c.SetWriteDeadline(time.Now().Add(writeWithin)); errors.Is(e.err, http.ErrNotSupported) {
+	if e.err = e.c.SetWriteDeadline(time.Now().Add(e.within)); errors.Is(e.err, http.ErrNotSupported) {
 		e.err = nil
 	}
 	if _, err := fmt.Fprintf(e.w, "id: %s\nevent: %s\ndata: %s\n\n", ev.ResourceVersion, ev.Type, data); err != nil {

@@ -60,6 +60,7 @@ var words = map[string]command{
 	"ways":     ways,         // ways NODE TO N: next hops of its route to another node
 	"traffic":  sendNumbered, // traffic NAME FROM TO [rate=N] [flows=N] [ipv6]: numbered packets both ways, until they are counted
 	"lost":     lost,         // lost NAME none | gap=DURATION [spared=N]: no packet; or no gap as long, and at least N flows without any loss
+	"clock":    clock,        // clock NODE OFFSET: restart its agent or server with a clock that is ahead or behind; 0s: as it was
 	"synced":   synced,       // synced NODE
 	"writes":   writes,       // writes NODE want=N: writes to the kernel since the agent's start
 }
@@ -363,6 +364,24 @@ func restart(s *story, _ *testscript.TestScript, args []string) error {
 		return fmt.Errorf("%w: restart NODE [PROGRAM]", errUsage)
 	}
 	return s.l.Restart(args[0], strings.Join(args[1:], ""), syscall.SIGTERM)
+}
+
+func clock(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%w: clock NODE OFFSET", errUsage)
+	}
+	const wrapper = "/usr/bin/env"
+	for i, p := range s.l.Processes {
+		if p.Node != args[0] || p.Program != "server" && p.Program != "agent" {
+			continue
+		}
+		if p.Args[0] == wrapper {
+			p.Args = p.Args[2:]
+		}
+		s.l.Processes[i].Args = append([]string{wrapper, "WEFT_CLOCK_OFFSET=" + args[1]}, p.Args...)
+		return s.l.Restart(args[0], p.Program, syscall.SIGTERM)
+	}
+	return fmt.Errorf("no server or agent runs on %s", args[0])
 }
 
 func synced(s *story, _ *testscript.TestScript, args []string) error {
