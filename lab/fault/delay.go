@@ -63,7 +63,7 @@ func (w *work) relay(ctx context.Context, e lab.WireEnd) error {
 	}
 	for _, p := range w.l.Processes { // where this is not weft itself
 		if p.Program == "server" {
-			weft = p.Args[0]
+			weft = withoutClock(p.Args)[0]
 		}
 	}
 	if err := w.l.Run(e.Node, name, weft, "lab", "fault", "relay", e.Device, name, w.fault.By.String()); err != nil {

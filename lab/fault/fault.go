@@ -91,6 +91,7 @@ func Kinds() []Kind {
 		{"delay", "NODE:PEER", "packets take longer on a link, one way or both", "ends it", delay, undelay},
 		{"partition", "NODE[,NODE...] [NODE[,NODE...]]", "packets between two sets of nodes are lost", "joins them", partition, unpin},
 		{"disk-full", "NODE", "the disk of a server or agent has no byte left (it gets a small one, and starts again on it)", "frees it", diskFull, freeDisk},
+		{"clock", "NODE", "a server or agent starts again with a clock that is ahead or behind", "sets it right in the same way", clockStep, clockBack},
 		{"rehash", "NODE|all", "flows choose among equal ways anew", "lets them choose as before", rehash, unhash},
 	}
 }

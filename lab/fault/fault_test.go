@@ -154,6 +154,9 @@ func TestFaultsOfNothingAreRefused(t *testing.T) {
 		{Config{What: "link-cut", Where: "host-1:host-2"}, lab.ErrTarget},
 		{Config{What: "loss", Where: "host-1:tor-1", Percent: 101}, ErrArgument},
 		{Config{What: "partition", Where: "host-1,host-2", From: "host-2"}, ErrArgument},
+		{Config{What: "delay", Where: "host-1:tor-1"}, ErrArgument},
+		{Config{What: "clock", Where: "host-1"}, ErrArgument},
+		{Config{What: "disk-full", Where: "host-1"}, lab.ErrTarget}, // nothing runs
 		{Config{What: "rehash", Where: "host-9"}, lab.ErrTarget},
 	} {
 		if _, err := Begin(t.Context(), l, c.cfg); !errors.Is(err, c.want) {

@@ -61,6 +61,7 @@ var faultExamples = map[string][]string{
 	"delay":     {"delay host-1:tor-1 --by 20ms", "delay host-1:tor-1 --by 5ms --both --for 10s"},
 	"partition": {"partition host-1,host-2 server-1", "partition server-1 --for 1m"},
 	"disk-full": {"disk-full server-1 --for 1m"},
+	"clock":     {"clock server-1 --by 1h", "clock host-1 --by -36h --for 30s"},
 	"rehash":    {"rehash all", "rehash host-1 --seed 7"},
 }
 
@@ -108,6 +109,10 @@ func newFaultKindCommand(env *term.Env, k fault.Kind) *cobra.Command {
 	case "delay":
 		flags.DurationVar(&cfg.By, "by", 0, "how much longer, for example 20ms")
 		flags.BoolVar(&cfg.Both, "both", false, "in both directions, not only from NODE to PEER")
+		_ = cmd.MarkFlagRequired("by") // fails only for a flag that is not there
+	case "clock":
+		flags.DurationVar(&cfg.By, "by", 0, "how far ahead, or with a minus behind, for example 1h or -36h")
+		cmd.Long = "A server or agent starts again with a clock that is ahead or behind. The machine's own clock is never touched."
 		_ = cmd.MarkFlagRequired("by") // fails only for a flag that is not there
 	case "partition":
 		cmd.Args = cobra.RangeArgs(1, 2)
