@@ -54,6 +54,7 @@ type speaker struct {
 
 	device map[netip.Addr]string // by next hop
 	down   map[string]bool       // devices
+	falls  map[netip.Addr]int    // of sessions of BFD, as far as they are known here
 	broken map[netip.Addr]bool   // peers that BFD has lost
 	eor    map[netip.Addr]bool   // peers that have told all
 	since  time.Time
@@ -72,7 +73,7 @@ type speaker struct {
 func Run(ctx context.Context, o Options) error {
 	s := &speaker{
 		Options: o, cfg: o.Config, since: time.Now(), device: make(map[netip.Addr]string), down: make(map[string]bool), eor: make(map[netip.Addr]bool), broken: make(map[netip.Addr]bool),
-		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost), beat: make(chan struct{}, 1),
+		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost), beat: make(chan struct{}, 1), falls: make(map[netip.Addr]int),
 	}
 	local, err := listen(o.Socket)
 	if err != nil {
@@ -219,16 +220,22 @@ func (s *speaker) link(ctx context.Context, l fib.Link) {
 	}
 }
 
-// heard follows BFD. That a session of it comes up for the first time changes nothing, as BGP does not wait for it, and neither
-// does one that a neighbour ends on purpose.
+// heard follows BFD: a loss ends the session with the peer, even if it is over already. That a session of BFD comes up for the first time
+// changes nothing, as BGP does not wait for it, and neither does one that a neighbour ends on purpose.
 func (s *speaker) heard(ctx context.Context) {
 	for _, p := range s.cfg.Peers {
-		lost := p.BFD && s.bfd.Lost(p.Address)
-		if lost == s.broken[p.Address] {
+		if !p.BFD {
 			continue
 		}
-		s.broken[p.Address] = lost
-		s.follow(ctx, p)
+		lost, falls := s.bfd.Lost(p.Address)
+		if falls != s.falls[p.Address] {
+			s.falls[p.Address], s.broken[p.Address] = falls, true
+			s.follow(ctx, p)
+		}
+		if lost != s.broken[p.Address] {
+			s.broken[p.Address] = lost
+			s.follow(ctx, p)
+		}
 	}
 }
 
@@ -245,6 +252,7 @@ func (s *speaker) setBFD(old []Peer) error {
 		if p.BFD && !slices.ContainsFunc(s.cfg.Peers, func(n Peer) bool { return n.Address == p.Address && n.BFD }) {
 			s.bfd.Remove(p.Address)
 			delete(s.broken, p.Address)
+			delete(s.falls, p.Address)
 		}
 	}
 	for _, p := range s.cfg.Peers {

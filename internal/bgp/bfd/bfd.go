@@ -49,7 +49,8 @@ type Server struct {
 // running is a session with the socket that it sends from.
 type running struct {
 	*session
-	fd int
+	fd    int
+	falls int // how often it was lost
 }
 
 // Serve opens the port. Changed is called when a session went up or down, or is no longer lost; it must not block, nor call the server.
@@ -127,7 +128,7 @@ func (s *Server) Add(peer netip.Addr) error {
 		if err != nil {
 			return fmt.Errorf("open a socket for BFD with %s: %w", peer, err)
 		}
-		s.sessions[peer] = &running{newSession(s.interval, s.multiplier, time.Now()), fd}
+		s.sessions[peer] = &running{session: newSession(s.interval, s.multiplier, time.Now()), fd: fd}
 		return nil
 	}
 	return fmt.Errorf("open a socket for BFD with %s: no port is free", peer)
@@ -147,7 +148,7 @@ func (s *Server) Remove(peer netip.Addr) {
 	unix.Close(r.fd)
 }
 
-// State is that of the session with a neighbour; AdminDown if there is none.
+// State is that of the session with a neighbour, AdminDown if there is none.
 func (s *Server) State(peer netip.Addr) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,12 +158,14 @@ func (s *Server) State(peer netip.Addr) State {
 	return AdminDown
 }
 
-// Lost reports whether the session with a neighbour was up, and is not, by nobody's wish.
-func (s *Server) Lost(peer netip.Addr) bool {
+// Lost reports whether the session with a neighbour was up, and is not, by nobody's wish, and how often it was so.
+func (s *Server) Lost(peer netip.Addr) (lost bool, falls int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.sessions[peer]
-	return r != nil && r.lost
+	if r := s.sessions[peer]; r != nil {
+		return r.lost, r.falls
+	}
+	return false, 0
 }
 
 // Close ends without a word: neighbours find out by the silence.
@@ -240,6 +243,9 @@ func (s *Server) turn() (wait time.Duration, closed bool) {
 }
 
 func (s *Server) compare(peer netip.Addr, r *running, before session) {
+	if !before.lost && r.lost {
+		r.falls++
+	}
 	if (before.state == Up) != (r.state == Up) {
 		s.log.Info("BFD", "peer", peer, "state", r.state.String(), "before", before.state.String(), "diagnostic", r.diagnostic)
 		s.changed()
