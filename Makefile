@@ -51,8 +51,8 @@ test-unit: ## tests that need no root
 	$(call timed,unit,go test -shuffle=on $(UNIT))
 	$(call timed,unit with race detector,go test -race -shuffle=on $(RACE))
 
-test-fuzz: ## each fuzz target for a second
-	$(call timed,fuzz,tools/fuzz 1s)
+test-fuzz: ## each fuzz target for a moment
+	$(call timed,fuzz,FUZZ_CACHE= tools/fuzz 700ms)
 
 test-root: ## tests on this kernel: programs, drivers, namespaces (as root)
 	$(call timed,root,REQUIRE_PRIVILEGED=1 go test -shuffle=on $(PRIVILEGED))
