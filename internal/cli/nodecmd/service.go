@@ -29,7 +29,6 @@ const (
 const unit = `# Written by 'weft node join'.
 [Unit]
 Description=weft agent
-Documentation=man:weft(1)
 Wants=network-online.target
 After=network-online.target
 
