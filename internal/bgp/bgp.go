@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -42,6 +43,10 @@ const (
 // againAfter is when a neighbour is told all once more.
 const againAfter = 100 * time.Millisecond
 
+// settleAfter is how long a further way waits before it is used beside one that is used already. A router tells a route before its own
+// kernel has it: packets that came at once would find none.
+const settleAfter = 300 * time.Millisecond
+
 // lookEvery is how often a speaker looks at the kernel's routes, even if it heard of no change.
 const lookEvery = 10 * time.Second
 
@@ -57,6 +62,8 @@ type speaker struct {
 	falls  map[netip.Addr]int    // of sessions of BFD, as far as they are known here
 	broken map[netip.Addr]bool   // peers that BFD has lost
 	eor    map[netip.Addr]bool   // peers that have told all
+	known  map[way]time.Time     // since when a way is wanted
+	settle *time.Timer           // for a way that waits
 	since  time.Time
 	ready  bool // what is in the kernel and nobody tells is not waited for any more
 	found  int  // routes at the start
@@ -72,7 +79,7 @@ type speaker struct {
 // Run speaks until ctx ends, and leaves all routes, its own and the neighbours', as they are.
 func Run(ctx context.Context, o Options) error {
 	s := &speaker{
-		Options: o, cfg: o.Config, since: time.Now(), device: make(map[netip.Addr]string), down: make(map[string]bool), eor: make(map[netip.Addr]bool), broken: make(map[netip.Addr]bool),
+		Options: o, cfg: o.Config, since: time.Now(), device: make(map[netip.Addr]string), down: make(map[string]bool), eor: make(map[netip.Addr]bool), known: make(map[way]time.Time), broken: make(map[netip.Addr]bool),
 		do: make(chan func()), wake: make(chan struct{}, 1), ended: make(chan netip.Addr, peersMost), beat: make(chan struct{}, 1), falls: make(map[netip.Addr]int),
 	}
 	local, err := listen(o.Socket)
@@ -175,6 +182,8 @@ func (s *speaker) run(ctx context.Context) error {
 	defer look.Stop()
 	start := time.NewTimer(s.cfg.StartWait)
 	defer start.Stop()
+	s.settle = time.NewTimer(settleAfter)
+	defer s.settle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,6 +206,7 @@ func (s *speaker) run(ctx context.Context) error {
 		case <-lost:
 		case <-start.C:
 			s.ready = true
+		case <-s.settle.C:
 		case <-look.C:
 		}
 		if err := s.sync(); err != nil {
@@ -308,6 +318,35 @@ func (s *speaker) wanted() (map[netip.Prefix]fib.Route, error) {
 	return wanted, nil
 }
 
+// fresh leaves out of wanted the ways that were heard of less than settleAfter ago, where another one of the route is in use and stays.
+// It keeps in known since when ways are wanted, and returns how long the first of those left out has to wait still; 0: there is none.
+func fresh(wanted, have map[netip.Prefix]fib.Route, known map[way]time.Time, now time.Time) time.Duration {
+	var wait time.Duration
+	seen := make(map[way]bool, len(known))
+	for to, r := range wanted {
+		old := have[to].By
+		stays := slices.ContainsFunc(r.By, func(h fib.NextHop) bool { return slices.Contains(old, h) })
+		r.By = slices.DeleteFunc(slices.Clone(r.By), func(h fib.NextHop) bool {
+			w := way{to, h.Gateway}
+			seen[w] = true
+			if _, ok := known[w]; !ok {
+				known[w] = now
+			}
+			left := known[w].Add(settleAfter).Sub(now)
+			if !stays || left <= 0 || slices.Contains(old, h) {
+				return false
+			}
+			if wait == 0 || left < wait {
+				wait = left
+			}
+			return true
+		})
+		wanted[to] = r
+	}
+	maps.DeleteFunc(known, func(w way, _ time.Time) bool { return !seen[w] })
+	return wait
+}
+
 // sync writes what differs. Until the speaker is ready, a route that it found is left alone.
 func (s *speaker) sync() error {
 	wanted, err := s.wanted()
@@ -317,6 +356,9 @@ func (s *speaker) sync() error {
 	have, err := s.table.Routes()
 	if err != nil {
 		return err
+	}
+	if wait := fresh(wanted, have, s.known, time.Now()); wait > 0 {
+		s.settle.Reset(wait)
 	}
 	if !s.ready {
 		s.ready = s.found == 0 || s.allEnded()

@@ -184,7 +184,7 @@ func (s Speaker) bgpd() string {
 	fmt.Fprintf(&b, "route-map from-provider permit 10\n set large-community %d:0:1 additive\n!\n", s.AS)
 	b.WriteString("route-map to-provider deny 10\n match large-community from-provider\n!\nroute-map to-provider permit 20\n!\n")
 	b.WriteString("route-map to-customer permit 10\n set large-comm-list from-provider delete\n!\n")
-	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n bgp graceful-restart\n bgp graceful-restart restart-time %d\n bgp graceful-restart preserve-fw-state\n bgp fast-external-failover\n bgp suppress-fib-pending\n coalesce-time 10\n timers bgp %d %d\n",
+	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n bgp graceful-restart\n bgp graceful-restart restart-time %d\n bgp graceful-restart preserve-fw-state\n bgp fast-external-failover\n coalesce-time 10\n timers bgp %d %d\n",
 		s.AS, s.RouterID, restart, hold/3, hold)
 	for _, p := range s.Peers {
 		fmt.Fprintf(&b, " neighbor %s remote-as %d\n neighbor %s timers connect 2\n neighbor %s advertisement-interval 0\n", p.Address, p.AS, p.Address, p.Address)
