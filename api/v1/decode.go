@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"weft/internal/base/nearest"
 )
 
 // Bounds of what is read.
@@ -218,7 +220,7 @@ func checkStruct(v any, t reflect.Type, path string) ErrorList {
 		f, ok := fields[k]
 		if !ok {
 			fix := "remove it"
-			if near := nearest(k, fields); near != "" {
+			if near := nearest.Of(k, maps.Keys(fields)); near != "" {
 				fix = fmt.Sprintf("did you mean %s?", join(path, near))
 			}
 			errs = append(errs, problem(CodeUnknownField, join(path, k), fix, "there is no such field"))
@@ -325,37 +327,4 @@ func wrongType(path, want string, got any) *Error {
 		text = append(text[:40], "..."...)
 	}
 	return problem(CodeInvalid, path, "write "+want, "%s is not what belongs here", text)
-}
-
-// nearest returns the field whose name differs least from name, if it is near enough to be a slip.
-func nearest(name string, fields map[string]reflect.Type) string {
-	best, least := "", 3
-	for f := range fields {
-		d := distance(strings.ToLower(name), strings.ToLower(f))
-		if d < least || (d == least && best != "" && f < best) {
-			best, least = f, d
-		}
-	}
-	return best
-}
-
-// distance counts the letters to add, remove or change between two words (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		last := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := last
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			last = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,14 +11,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	v1 "weft/api/v1"
 	"weft/internal/agent"
-	"weft/internal/base/agentfile"
+	"weft/internal/base/configfile"
+	"weft/internal/bgp"
 )
 
 func agentCommand(version string) *cobra.Command {
 	var cfg agent.Config
-	var address, config string
+	var address string
 	var verbose bool
+	var file *configfile.File
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run a node's agent: it brings the server's rows into the kernel",
@@ -25,22 +29,13 @@ func agentCommand(version string) *cobra.Command {
 wants it. Stopping the agent stops no packet: programs, tables and devices stay.`,
 		Example: `  weft agent --server 192.0.2.10:7444 --ca ca.pem --token-file node.token --address 192.0.2.31
   weft agent --server 192.0.2.10:7444 --ca ca.pem --token-file node.token --address 192.0.2.32 --roles edge
-  weft agent --config /etc/weft/agent.yaml`,
+  weft agent --config /etc/weft/agent.yaml
+  weft agent --config /etc/weft/agent.yaml --check-config
+  weft agent --print-default-config > agent.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if config != "" {
-				file, err := agentfile.Read(config)
-				if err != nil {
-					return err
-				}
-				fromFile(cmd, file, &cfg, &address)
-			}
-			var err error
-			if cfg.Address, err = netip.ParseAddr(address); err != nil {
-				return fmt.Errorf("--address must be this node's underlay address, for example 192.0.2.31: %w", err)
-			}
-			if cfg.Server == "" {
-				return errors.New("--server is required: host:port of the server's southbound address")
+			if done, err := configured(cmd, file, func() error { return checkAgent(&cfg, address) }); done || err != nil {
+				return err
 			}
 			cfg.Version, cfg.Log = version, newLog(verbose)
 			ctx, stop := notifyContext(cmd.Context())
@@ -49,7 +44,7 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&cfg.Node, "node", defaultNode(), "name of the node")
+	f.StringVar(&cfg.Node, "node", "", "name of the node; default: this machine's, up to the first dot")
 	f.StringSliceVar(&cfg.Roles, "roles", []string{"host"}, "what the node does: host, edge")
 	f.StringVar(&cfg.Site, "site", "", "data centre of the node")
 	f.StringVar(&cfg.Server, "server", "", "host:port of the server's southbound address")
@@ -60,40 +55,40 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
 	f.DurationVar(&cfg.ScanEvery, "scan-every", time.Minute, "how often to look for what somebody else has changed in the kernel, give or take a quarter")
 	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/weft/agent", "folder of what outlives the agent")
 	f.StringVar(&cfg.RunDir, "run-dir", "/run/weft", "folder of agent.sock")
-	f.StringVar(&cfg.BPFFS, "bpffs", "/sys/fs/bpf/weft/"+defaultNode(), "folder of pinned programs and tables")
+	f.StringVar(&cfg.BPFFS, "bpffs", "", "folder of pinned programs and tables; default: /sys/fs/bpf/weft/NODE")
 	f.StringVar(&cfg.BGPConfig, "bgp-config", "", "configuration of this node's BGP speaker (weft bgp --help), which the agent starts, finds again, and never ends")
-	f.StringVar(&config, "config", "", "file that says all of this, as 'weft node join' writes it; flags go before it")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
+	file = configfile.Add(cmd, agentConfig)
 	return cmd
 }
 
-// fromFile takes from the file what no flag says.
-func fromFile(cmd *cobra.Command, f agentfile.File, cfg *agent.Config, address *string) {
-	said := cmd.Flags().Changed
-	for _, s := range []struct {
-		flag  string
-		to    *string
-		value string
-	}{
-		{"node", &cfg.Node, f.Node},
-		{"site", &cfg.Site, f.Site},
-		{"server", &cfg.Server, f.Server},
-		{"ca", &cfg.CAFile, f.CA},
-		{"token-file", &cfg.TokenFile, f.TokenFile},
-		{"address", address, f.Address.String()},
-		{"state-dir", &cfg.StateDir, f.StateDir},
-		{"run-dir", &cfg.RunDir, f.RunDir},
-		{"bpffs", &cfg.BPFFS, f.BPFFS},
-		{"bgp-config", &cfg.BGPConfig, f.BGPConfig},
-	} {
-		if !said(s.flag) && s.value != "" {
-			*s.to = s.value
+// checkAgent fills what is left open and says all that is wrong.
+func checkAgent(cfg *agent.Config, address string) error {
+	var wrong []error
+	cfg.Node = cmp.Or(cfg.Node, defaultNode())
+	cfg.BPFFS = cmp.Or(cfg.BPFFS, "/sys/fs/bpf/weft/"+cfg.Node)
+	if cfg.Server == "" {
+		wrong = append(wrong, errors.New("--server is required: HOST:PORT of the server's southbound address"))
+	} else {
+		wrong = append(wrong, hostPort("server", cfg.Server, "192.0.2.10:7444"))
+	}
+	var err error
+	if cfg.Address, err = netip.ParseAddr(address); err != nil {
+		wrong = append(wrong, fmt.Errorf("--address must be this node's underlay address, for example 192.0.2.31: %w", err))
+	} else {
+		node := &v1.Node{
+			TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindNode}, Metadata: v1.Metadata{Name: cfg.Node}, Spec: v1.NodeSpec{Address: cfg.Address, Roles: cfg.Roles, Site: cfg.Site},
+		}
+		for _, e := range node.Validate() {
+			wrong = append(wrong, fmt.Errorf("%w: %s", e, e.Fix))
 		}
 	}
-	if !said("roles") && len(f.Roles) > 0 {
-		cfg.Roles = f.Roles
+	if cfg.ScanEvery <= 0 {
+		wrong = append(wrong, fmt.Errorf("--scan-every: %s is no time to wait; use for example 1m", cfg.ScanEvery))
 	}
-	if !said("underlay-mtu") && f.UnderlayMTU != 0 {
-		cfg.UnderlayMTU = f.UnderlayMTU
+	if cfg.BGPConfig != "" {
+		_, err := bgp.LoadConfig(cfg.BGPConfig)
+		wrong = append(wrong, err)
 	}
+	return errors.Join(wrong...)
 }

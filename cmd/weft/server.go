@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weft/internal/base/configfile"
 	"weft/internal/server"
 )
 
@@ -26,6 +27,7 @@ func serverCommand(version string) *cobra.Command {
 	var cfg server.Config
 	var api, southbound string
 	var verbose bool
+	var file *configfile.File
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run the server: API, controllers and the nodes' stream",
@@ -36,9 +38,14 @@ At the first start it makes, in its state directory: ca.pem (give it to clients 
 API) and node.token (lets a node join).`,
 		Example: `  weft server --southbound-listen 192.0.2.10:7444
   weft server --state-dir /srv/weft --etcd-endpoints http://192.0.2.21:2379,http://192.0.2.22:2379
-  WEFT_CA=/var/lib/weft/server/ca.pem   # what the CLI checks the server with`,
+  weft server --config /etc/weft/server.yaml
+  weft server --config /etc/weft/server.yaml --check-config
+  weft server --print-default-config > server.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if done, err := configured(cmd, file, func() error { return checkServer(cfg, api, southbound) }); done || err != nil {
+				return err
+			}
 			var err error
 			if cfg.API, err = apiListener(api); err != nil {
 				return err
@@ -61,7 +68,22 @@ API) and node.token (lets a node join).`,
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use instead of the embedded one")
 	f.DurationVar(&cfg.CertificateLife, "certificate-life", 0, "how long the server's certificate is good; it is made anew, without a restart, after two thirds of that (default a year)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
+	file = configfile.Add(cmd, serverConfig)
 	return cmd
+}
+
+// checkServer says all that is wrong with a server's settings.
+func checkServer(cfg server.Config, api, southbound string) error {
+	wrong := []error{
+		hostPort("listen", api, "127.0.0.1:7443"), hostPort("southbound-listen", southbound, "192.0.2.10:7444"), endpoints("etcd-endpoints", cfg.EtcdEndpoints),
+	}
+	if cfg.StateDir == "" {
+		wrong = append(wrong, errors.New("--state-dir is required: the server keeps its authority and tokens there"))
+	}
+	if cfg.CertificateLife < 0 {
+		wrong = append(wrong, fmt.Errorf("--certificate-life: %s is in the past", cfg.CertificateLife))
+	}
+	return errors.Join(wrong...)
 }
 
 // apiListener takes the socket that a parent handed over, or opens its own.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"weft/internal/base/configfile"
 )
 
 // Relation says what a neighbour is to this speaker (the roles of RFC 9234).
@@ -70,6 +72,9 @@ func LoadConfig(path string) (*Config, error) {
 // DecodeConfig reads a configuration strictly: it refuses what it does not know.
 func DecodeConfig(data []byte) (*Config, error) {
 	c := &Config{}
+	if err := configfile.OneDocument(data); err != nil {
+		return nil, err
+	}
 	if err := yaml.UnmarshalWithOptions(data, c, yaml.Strict()); err != nil {
 		return nil, errors.New(yaml.FormatError(err, false, true))
 	}

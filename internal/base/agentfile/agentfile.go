@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package agentfile is the file that says how a machine's agent runs: 'weft node join' writes it, 'weft agent --config' reads it.
+// Package agentfile is the file that says how a machine's agent runs, as 'weft node join' writes it; 'weft agent --config' reads it
+// (configfile).
 package agentfile
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
-	"os"
 
 	"github.com/goccy/go-yaml"
 )
 
-// File is what an agent needs to know; it has the agent's flags, by the same names.
+// File is what an agent needs to know. Its words are flags of the agent; a test of the command keeps them so.
 type File struct {
 	Node        string     `yaml:"node"`
 	Roles       []string   `yaml:"roles"`
@@ -26,19 +25,6 @@ type File struct {
 	RunDir      string     `yaml:"runDir"`
 	BPFFS       string     `yaml:"bpffs"`
 	BGPConfig   string     `yaml:"bgpConfig,omitempty"` // path
-}
-
-// Read reads a file; a word that it does not know is an error.
-func Read(path string) (File, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return File{}, fmt.Errorf("read the agent's configuration: %w", err)
-	}
-	var f File
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&f); err != nil {
-		return File{}, fmt.Errorf("read the agent's configuration %s: %s", path, yaml.FormatError(err, false, true))
-	}
-	return f, nil
 }
 
 // Bytes is the file as it is written.
