@@ -19,6 +19,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/show"
 	"weft/internal/cli/term"
 )
 
@@ -316,7 +317,7 @@ func create(ctx context.Context, env *term.Env, o v1.Object) error {
 	printResult(env, res)
 	var p v1.Port
 	if o.GetKind() == v1.KindPort && json.Unmarshal(res.Items[0].Object, &p) == nil {
-		fmt.Fprintf(env.Out, "address %s, MAC %s\n", joined(p.Status.Addresses), p.Status.MAC)
+		fmt.Fprintf(env.Out, "address %s, MAC %s\n", show.Joined(p.Status.Addresses), p.Status.MAC)
 	}
 	return nil
 }

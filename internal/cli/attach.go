@@ -13,6 +13,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/names"
 	"weft/internal/cli/term"
 )
 
@@ -71,7 +72,7 @@ It can be repeated; a port that another node has is refused unless --move. Run i
   weft attach red/metal --device eth7
   weft attach red/mine --netns mine --node host-1      # in a lab`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completePorts(env, 1),
+		ValidArgsFunction: names.Ports(env, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkWay(&r, owner, cmd.Flags().Changed("static")); err != nil {
 				return err
@@ -170,7 +171,7 @@ func newDetachCommand(env *term.Env) *cobra.Command {
 		Use: "detach TENANT/PORT", Short: "Detach a port from this node", Args: cobra.ExactArgs(1),
 		Long: `Detach a port: no packet passes any more, and the port is free for other nodes. What the agent made for it is removed. A
 tap or device that was there before is given back as it was, but down: bring it up when its packets may go to the node.`,
-		ValidArgsFunction: completePorts(env, 1),
+		ValidArgsFunction: names.Ports(env, 1),
 		Example:           "  weft detach red/web-1\n  weft detach red/mine --node host-1      # in a lab",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := env.OptionalTarget()

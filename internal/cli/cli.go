@@ -5,14 +5,13 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	v1 "weft/api/v1"
-
+	"weft/internal/cli/explaincmd"
 	"weft/internal/cli/labcmd"
+	"weft/internal/cli/names"
 	"weft/internal/cli/nodecmd"
 	"weft/internal/cli/term"
 	"weft/internal/cli/tracecmd"
@@ -50,15 +49,15 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	f.StringVar(&env.Color, "color", "auto", "colours: auto, always, never")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return term.Usage(err) })
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
-	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), newExplainCommand(env))
-	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, completePorts(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), nodecmd.New(env, completeNodes(env)), newContextCommand(env))
+	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), explaincmd.New(env))
+	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, names.Ports(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), nodecmd.New(env, names.Nodes(env)), newContextCommand(env))
 	group(root, "run", append(extra, labcmd.New(env))...)
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",
 		RunE: func(*cobra.Command, []string) error { _, err := fmt.Fprintln(env.Out, env.Version); return err },
 	})
 	wrapArgs(root)
-	complete(env, root)
+	names.Register(env, root)
 	return root
 }
 
@@ -98,105 +97,4 @@ func wrapArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		wrapArgs(c)
 	}
-}
-
-// ref names resources on the command line.
-type ref struct {
-	kind   v1.KindInfo
-	tenant string // "": the default
-	name   string // "": all
-}
-
-// parseRefs reads what follows a verb: "port", "vpc,port", "port web-1 web-2", "port red/web-1", "port/web-1".
-func parseRefs(args []string) ([]ref, error) {
-	if len(args) == 0 {
-		return nil, term.Usagef("no kind is named; the kinds are %s", kindWords())
-	}
-	if strings.Contains(args[0], "/") {
-		var refs []ref
-		for _, a := range args {
-			word, name, ok := strings.Cut(a, "/")
-			if !ok {
-				return nil, term.Usagef("%q is not KIND/NAME", a)
-			}
-			kind, err := parseKind(word)
-			if err != nil {
-				return nil, err
-			}
-			r, err := named(kind, name)
-			if err != nil {
-				return nil, err
-			}
-			refs = append(refs, r)
-		}
-		return refs, nil
-	}
-	var kinds []v1.KindInfo
-	for _, w := range strings.Split(args[0], ",") {
-		kind, err := parseKind(w)
-		if err != nil {
-			return nil, err
-		}
-		kinds = append(kinds, kind)
-	}
-	if len(args) > 1 && len(kinds) > 1 {
-		return nil, term.Usagef("names can follow one kind only")
-	}
-	var refs []ref
-	for _, k := range kinds {
-		if len(args) == 1 {
-			refs = append(refs, ref{kind: k})
-		}
-		for _, name := range args[1:] {
-			r, err := named(k, name)
-			if err != nil {
-				return nil, err
-			}
-			refs = append(refs, r)
-		}
-	}
-	return refs, nil
-}
-
-// named reads NAME or TENANT/NAME. Without a name it would mean all.
-func named(kind v1.KindInfo, text string) (ref, error) {
-	r := ref{kind: kind, name: text}
-	tenant, name, ok := strings.Cut(text, "/")
-	if ok {
-		r.tenant, r.name = tenant, name
-	}
-	if r.name == "" || ok && r.tenant == "" {
-		return ref{}, term.Usagef("%q names no %s: write NAME or TENANT/NAME", text, kind.Singular)
-	}
-	return r, nil
-}
-
-func parseKind(word string) (v1.KindInfo, error) {
-	if k, ok := v1.KindByWord(strings.ToLower(word)); ok {
-		return k, nil
-	}
-	return v1.KindInfo{}, term.Usagef("there is no kind %q; the kinds are %s", word, kindWords())
-}
-
-func kindWords() string {
-	var words []string
-	for _, k := range v1.Kinds() {
-		words = append(words, k.Singular)
-	}
-	slices.Sort(words)
-	return strings.Join(words, ", ")
-}
-
-// tenantOf returns the tenant that a reference is in.
-func tenantOf(r ref, def string) (string, error) {
-	if !r.kind.Tenanted {
-		return "", nil
-	}
-	if r.tenant != "" {
-		return r.tenant, nil
-	}
-	if def == "" {
-		return "", term.Usagef("no tenant is named: add -t TENANT, or write TENANT/%s", strings.ToUpper(r.kind.Singular))
-	}
-	return def, nil
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"weft/client"
+	"weft/internal/cli/names"
+	"weft/internal/cli/show"
 	"weft/internal/cli/term"
 )
 
@@ -31,14 +33,14 @@ func newContextCommand(env *term.Env) *cobra.Command {
 				if c.Name == all.Current {
 					mark = "*"
 				}
-				t.Add(mark, c.Name, c.Server, dash(c.Tenant), dash(c.Lab))
+				t.Add(mark, c.Name, c.Server, show.Dash(c.Tenant), show.Dash(c.Lab))
 			}
 			return t.Flush()
 		},
 	}
 	use := &cobra.Command{
 		Use: "use NAME", Short: "Choose the current context", Args: cobra.ExactArgs(1), Example: "  weft context use dc1",
-		ValidArgsFunction: completeContexts,
+		ValidArgsFunction: names.Contexts,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return client.UpdateContexts(func(c *client.Contexts) error { return c.Use(args[0]) })
 		},

@@ -14,6 +14,8 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/names"
+	"weft/internal/cli/ref"
 	"weft/internal/cli/term"
 )
 
@@ -35,7 +37,7 @@ what will go and asks; without a terminal it needs --yes.`,
 		Example: `  weft delete port red/web-1
   weft delete tenant red --cascade
   weft delete -f network.yaml --yes`,
-		ValidArgsFunction: completeRefs(env),
+		ValidArgsFunction: names.Refs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, target, err := env.Client()
 			if err != nil {
@@ -57,39 +59,39 @@ what will go and asks; without a terminal it needs --yes.`,
 }
 
 // refs lists what to delete, the users before the used.
-func (f *deleteFlags) refs(env *term.Env, args []string, def string) ([]ref, error) {
+func (f *deleteFlags) refs(env *term.Env, args []string, def string) ([]ref.Ref, error) {
 	if len(f.files.files) > 0 {
 		docs, err := f.files.load(env, def)
 		if err != nil {
 			return nil, err
 		}
-		var refs []ref
+		var refs []ref.Ref
 		for _, d := range docs {
 			info, _ := v1.KindByWord(string(d.GetKind()))
-			refs = append(refs, ref{info, d.Meta().Tenant, d.Meta().Name})
+			refs = append(refs, ref.Ref{Kind: info, Tenant: d.Meta().Tenant, Name: d.Meta().Name})
 		}
 		order := func(k v1.Kind) int {
 			return slices.IndexFunc(v1.Kinds(), func(i v1.KindInfo) bool { return i.Kind == k })
 		}
-		slices.SortStableFunc(refs, func(a, b ref) int { return order(b.kind.Kind) - order(a.kind.Kind) })
+		slices.SortStableFunc(refs, func(a, b ref.Ref) int { return order(b.Kind.Kind) - order(a.Kind.Kind) })
 		return refs, nil
 	}
-	refs, err := parseRefs(args)
+	refs, err := ref.Parse(args)
 	if err != nil {
 		return nil, err
 	}
 	for i, r := range refs {
-		if r.name == "" {
-			return nil, term.Usagef("name what to delete: weft delete %s NAME", r.kind.Singular)
+		if r.Name == "" {
+			return nil, term.Usagef("name what to delete: weft delete %s NAME", r.Kind.Singular)
 		}
-		if refs[i].tenant, err = tenantOf(r, def); err != nil {
+		if refs[i].Tenant, err = r.In(def); err != nil {
 			return nil, err
 		}
 	}
 	return refs, nil
 }
 
-func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f deleteFlags) error {
+func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref.Ref, f deleteFlags) error {
 	if !f.yes || f.dryRun {
 		preview, err := f.preview(ctx, c, refs)
 		if err != nil {
@@ -105,7 +107,7 @@ func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f 
 		}
 	}
 	for _, r := range refs {
-		res, err := c.Delete(ctx, r.kind.Kind, r.tenant, r.name, client.DeleteOptions{Cascade: f.cascade})
+		res, err := c.Delete(ctx, r.Kind.Kind, r.Tenant, r.Name, client.DeleteOptions{Cascade: f.cascade})
 		if f.fromFile() && isNotFound(err) {
 			continue // the file may name more than there is
 		}
@@ -126,14 +128,14 @@ func isNotFound(err error) bool {
 
 // preview asks the server what would go. The documents of a file may use one another: what they take along has to be in
 // the file too, unless it cascades.
-func (f *deleteFlags) preview(ctx context.Context, c *client.Client, refs []ref) (*v1.Result, error) {
+func (f *deleteFlags) preview(ctx context.Context, c *client.Client, refs []ref.Ref) (*v1.Result, error) {
 	named, seen := make(map[string]bool), make(map[string]bool)
 	for _, r := range refs {
-		named[itemID(v1.ResultItem{Kind: r.kind.Kind, Tenant: r.tenant, Name: r.name})] = true
+		named[itemID(v1.ResultItem{Kind: r.Kind.Kind, Tenant: r.Tenant, Name: r.Name})] = true
 	}
 	all := &v1.Result{DryRun: true}
 	for _, r := range refs {
-		res, err := c.Delete(ctx, r.kind.Kind, r.tenant, r.name, client.DeleteOptions{Cascade: f.cascade || f.fromFile(), DryRun: true})
+		res, err := c.Delete(ctx, r.Kind.Kind, r.Tenant, r.Name, client.DeleteOptions{Cascade: f.cascade || f.fromFile(), DryRun: true})
 		if f.fromFile() && isNotFound(err) {
 			continue
 		}
@@ -144,7 +146,7 @@ func (f *deleteFlags) preview(ctx context.Context, c *client.Client, refs []ref)
 			id := itemID(i)
 			if !named[id] && !f.cascade {
 				return nil, &v1.Error{
-					Code: v1.CodeInUse, Object: itemID(v1.ResultItem{Kind: r.kind.Kind, Tenant: r.tenant, Name: r.name}),
+					Code: v1.CodeInUse, Object: itemID(v1.ResultItem{Kind: r.Kind.Kind, Tenant: r.Tenant, Name: r.Name}),
 					Message: "it is in use by " + id + ", which the file does not name", Fix: "delete that first, or delete all of it with --cascade",
 				}
 			}

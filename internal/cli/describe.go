@@ -13,6 +13,9 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/names"
+	"weft/internal/cli/ref"
+	"weft/internal/cli/show"
 	"weft/internal/cli/term"
 )
 
@@ -25,13 +28,13 @@ func newDescribeCommand(env *term.Env) *cobra.Command {
   weft describe routetable red/out
   weft describe vpc main -t red`,
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: completeRefs(env),
+		ValidArgsFunction: names.Refs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
-			refs, err := parseRefs(args)
+			refs, err := ref.Parse(args)
 			if err != nil {
 				return err
 			}
@@ -65,8 +68,8 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 	if m.Tenant != "" {
 		t.Add("Tenant:", m.Tenant)
 	}
-	t.Add("Labels:", labelsOf(o))
-	t.Add("Created:", fmt.Sprintf("%s (%s ago)", m.CreatedAt.Format(time.RFC3339), ageOf(m.CreatedAt)))
+	t.Add("Labels:", show.Labels(o))
+	t.Add("Created:", fmt.Sprintf("%s (%s ago)", m.CreatedAt.Format(time.RFC3339), show.Age(m.CreatedAt)))
 	t.Add("Version:", fmt.Sprintf("%s, generation %d", m.ResourceVersion, m.Generation))
 	switch o := o.(type) {
 	case *v1.Tenant:
@@ -76,22 +79,22 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 	case *v1.Node:
 		t.Add("Address:", o.Spec.Address.String())
 		t.Add("Roles:", strings.Join(o.Spec.Roles, ", "))
-		t.Add("Site:", dash(o.Spec.Site))
-		t.Add("State:", strings.TrimSuffix(nodeState(o)+": "+o.Status.Reason, ": "))
-		t.Add("Last heard:", ageOf(o.Status.LastSeen)+" ago")
+		t.Add("Site:", show.Dash(o.Spec.Site))
+		t.Add("State:", strings.TrimSuffix(show.NodeState(o)+": "+o.Status.Reason, ": "))
+		t.Add("Last heard:", show.Age(o.Status.LastSeen)+" ago")
 		t.Add("Number:", fmt.Sprint(o.Status.Number))
 		t.Add("Ports:", fmt.Sprint(o.Status.Ports))
 		t.Add("Rows:", fmt.Sprint(o.Status.Rows))
-		t.Add("Kernel:", dash(o.Status.Kernel))
-		t.Add("Agent:", dash(o.Status.Version))
+		t.Add("Kernel:", show.Dash(o.Status.Kernel))
+		t.Add("Agent:", show.Dash(o.Status.Version))
 	case *v1.VPC:
-		t.Add("Prefixes:", joined(o.Spec.Prefixes))
+		t.Add("Prefixes:", show.Joined(o.Spec.Prefixes))
 		t.Add("VNI:", fmt.Sprint(o.Status.VNI))
 	case *v1.Subnet:
 		t.Add("VPC:", o.Spec.VPC)
-		t.Add("Prefixes:", joined(o.Spec.Prefixes))
-		t.Add("Router:", joined(routers(o)))
-		t.Add("DNS:", joined(o.Spec.DNS))
+		t.Add("Prefixes:", show.Joined(o.Spec.Prefixes))
+		t.Add("Router:", show.Joined(show.Routers(o)))
+		t.Add("DNS:", show.Joined(o.Spec.DNS))
 		table, err := tableOf(ctx, c, o)
 		if err != nil {
 			return err
@@ -100,17 +103,17 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 	case *v1.Port:
 		t.Add("VPC:", fmt.Sprintf("%s (VNI %d)", o.Status.VPC, o.Status.VNI))
 		t.Add("Subnet:", o.Spec.Subnet)
-		t.Add("Address:", joined(o.Status.Addresses))
+		t.Add("Address:", show.Joined(o.Status.Addresses))
 		t.Add("MAC:", o.Status.MAC.String())
-		t.Add("Sends also:", joined(o.Spec.AllowedSources))
-		t.Add("May be at:", strings.TrimPrefix(dash(o.Spec.Node), "-")+map[bool]string{true: "any node"}[o.Spec.Node == ""])
+		t.Add("Sends also:", show.Joined(o.Spec.AllowedSources))
+		t.Add("May be at:", strings.TrimPrefix(show.Dash(o.Spec.Node), "-")+map[bool]string{true: "any node"}[o.Spec.Node == ""])
 		t.Add("State:", o.Status.State)
-		t.Add("Node:", dash(o.Status.Node))
-		t.Add("Binding:", dash(o.Status.Binding))
+		t.Add("Node:", show.Dash(o.Status.Node))
+		t.Add("Binding:", show.Dash(o.Status.Binding))
 	}
 	if rt, ok := o.(*v1.RouteTable); ok {
 		t.Add("VPC:", rt.Spec.VPC)
-		t.Add("Subnets:", dash(strings.Join(rt.Spec.Subnets, ",")))
+		t.Add("Subnets:", show.Dash(strings.Join(rt.Spec.Subnets, ",")))
 		t.Add("Number:", fmt.Sprint(rt.Status.Number))
 	}
 	if a, ok := appliedOf(o); ok {
@@ -162,10 +165,10 @@ func describeMore(ctx context.Context, env *term.Env, c *client.Client, o v1.Obj
 	if err != nil {
 		return err
 	}
-	t, cols := env.NewTable(), columns(kind)
+	t, cols := env.NewTable(), show.Columns(kind)
 	for _, u := range all {
 		if keep(u) {
-			t.Add(cells(cols, false, u)...)
+			t.Add(show.Cells(cols, false, u)...)
 		}
 	}
 	info, _ := v1.KindByWord(string(kind))
@@ -173,7 +176,7 @@ func describeMore(ctx context.Context, env *term.Env, c *client.Client, o v1.Obj
 		_, err := fmt.Fprintf(env.Out, "\nNo %s.\n", info.Plural)
 		return err
 	}
-	t.Rows = append([][]string{heads(cols, false)}, t.Rows...)
+	t.Rows = append([][]string{show.Heads(cols, false)}, t.Rows...)
 	fmt.Fprintf(env.Out, "\n%s:\n", strings.ToUpper(info.Plural[:1])+info.Plural[1:])
 	return t.Flush()
 }
@@ -198,7 +201,7 @@ func describeRoutes(ctx context.Context, env *term.Env, c *client.Client, rt *v1
 		row := []string{r.To.String(), r.Via, "-", "-", "-"}
 		if name, isPort := r.Port(); isPort && ports[name] != nil {
 			p := ports[name]
-			row = []string{r.To.String(), r.Via, joined(p.Status.Addresses), dash(p.Status.Node), p.Status.State}
+			row = []string{r.To.String(), r.Via, show.Joined(p.Status.Addresses), show.Dash(p.Status.Node), p.Status.State}
 		}
 		t.Add(row...)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	v1 "weft/api/v1"
+	"weft/internal/cli/ref"
 	"weft/internal/cli/term"
 )
 
@@ -19,7 +20,7 @@ func FuzzArguments(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Split(line, " ")
-		refs, err := parseRefs(args)
+		refs, err := ref.Parse(args)
 		if err != nil {
 			if term.ExitCode(err) != term.ExitUsage {
 				t.Errorf("%q is refused as %v", line, err)
@@ -29,22 +30,22 @@ func FuzzArguments(f *testing.F) {
 		listed := len(args) == 1 && !strings.Contains(line, "/")
 		var again []string
 		for _, r := range refs {
-			if kind, ok := v1.KindByWord(r.kind.Singular); !ok || kind.Kind != r.kind.Kind {
-				t.Fatalf("%q is of kind %q", line, r.kind.Singular)
+			if kind, ok := v1.KindByWord(r.Kind.Singular); !ok || kind.Kind != r.Kind.Kind {
+				t.Fatalf("%q is of kind %q", line, r.Kind.Singular)
 			}
-			if (r.name == "") != listed {
-				t.Fatalf("%q names %q", line, r.name)
+			if (r.Name == "") != listed {
+				t.Fatalf("%q names %q", line, r.Name)
 			}
-			if r.tenant != "" {
-				r.name = r.tenant + "/" + r.name
+			if r.Tenant != "" {
+				r.Name = r.Tenant + "/" + r.Name
 			}
-			again = append(again, r.kind.Singular+"/"+r.name)
+			again = append(again, r.Kind.Singular+"/"+r.Name)
 		}
 		if listed {
 			return
 		}
-		if same, err := parseRefs(again); err != nil || !slices.EqualFunc(same, refs, func(a, b ref) bool {
-			return a.kind.Kind == b.kind.Kind && a.tenant == b.tenant && a.name == b.name
+		if same, err := ref.Parse(again); err != nil || !slices.EqualFunc(same, refs, func(a, b ref.Ref) bool {
+			return a.Kind.Kind == b.Kind.Kind && a.Tenant == b.Tenant && a.Name == b.Name
 		}) {
 			t.Errorf("%q is %v, written %q and then %v, error %v", line, refs, again, same, err)
 		}

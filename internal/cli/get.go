@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -14,10 +13,11 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/names"
+	"weft/internal/cli/ref"
+	"weft/internal/cli/show"
 	"weft/internal/cli/term"
 )
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // getFlags are the flags of get.
 type getFlags struct {
@@ -32,7 +32,7 @@ func newGetCommand(env *term.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get KIND[,KIND] [NAME...]",
 		Short: "List resources, or drop counters",
-		Long: `List resources of one or several kinds: ` + kindWords() + `. 'weft get drops' lists what the packet path dropped, by node,
+		Long: `List resources of one or several kinds: ` + ref.Words() + `. 'weft get drops' lists what the packet path dropped, by node,
 tenant and reason. Where neither -t nor the context names a tenant, it lists those of all.`,
 		Example: `  weft get vpc,subnet,port -o wide
   weft get port -t red
@@ -40,7 +40,7 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
   weft get port -t red --watch
   weft get drops`,
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: completeRefs(env),
+		ValidArgsFunction: names.Refs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := term.CheckFormat(f.format, "table", "wide", "yaml", "json", "name"); err != nil {
 				return err
@@ -52,7 +52,7 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
 			if args[0] == "drops" || args[0] == "drop" {
 				return getDrops(cmd.Context(), env, c, f, target.Tenant)
 			}
-			refs, err := parseRefs(args)
+			refs, err := ref.Parse(args)
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
 	return cmd
 }
 
-func get(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f getFlags, def string) error {
+func get(ctx context.Context, env *term.Env, c *client.Client, refs []ref.Ref, f getFlags, def string) error {
 	match, err := parseSelector(f.selector)
 	if err != nil {
 		return err
@@ -82,35 +82,35 @@ func get(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f get
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(kinds, func(k v1.KindInfo) bool { return k.Kind == r.kind.Kind }) {
-			kinds = append(kinds, r.kind)
+		if !slices.ContainsFunc(kinds, func(k v1.KindInfo) bool { return k.Kind == r.Kind.Kind }) {
+			kinds = append(kinds, r.Kind)
 		}
 		for _, o := range objects {
 			if match(o) {
-				byKind[r.kind.Kind] = append(byKind[r.kind.Kind], o)
+				byKind[r.Kind.Kind] = append(byKind[r.Kind.Kind], o)
 			}
 		}
 	}
-	return printObjects(env, f.format, kinds, byKind, len(refs) == 1 && refs[0].name != "")
+	return show.Objects(env, f.format, kinds, byKind, len(refs) == 1 && refs[0].Name != "")
 }
 
 // fetch gets what a reference names; without any tenant, of all of them.
-func fetch(ctx context.Context, c *client.Client, r ref, all bool, def string) ([]v1.Object, error) {
-	if r.name == "" && r.tenant == "" && def == "" {
+func fetch(ctx context.Context, c *client.Client, r ref.Ref, all bool, def string) ([]v1.Object, error) {
+	if r.Name == "" && r.Tenant == "" && def == "" {
 		all = true
 	}
 	tenant := ""
-	if !all || r.name != "" {
+	if !all || r.Name != "" {
 		var err error
-		if tenant, err = tenantOf(r, def); err != nil {
+		if tenant, err = r.In(def); err != nil {
 			return nil, err
 		}
 	}
-	if r.name != "" {
-		o, err := c.Get(ctx, r.kind.Kind, tenant, r.name)
+	if r.Name != "" {
+		o, err := c.Get(ctx, r.Kind.Kind, tenant, r.Name)
 		return []v1.Object{o}, err
 	}
-	objects, _, err := c.List(ctx, r.kind.Kind, tenant)
+	objects, _, err := c.List(ctx, r.Kind.Kind, tenant)
 	return objects, err
 }
 
@@ -138,7 +138,7 @@ func parseSelector(s string) (func(v1.Object) bool, error) {
 }
 
 // watch prints what there is, and then a line for each change, with what happened in front.
-func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f getFlags, def string) error {
+func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref.Ref, f getFlags, def string) error {
 	if len(refs) != 1 || f.format == "yaml" {
 		return term.Usagef("--watch follows one kind, as a table, -o wide, -o name or -o json")
 	}
@@ -148,17 +148,17 @@ func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f g
 	}
 	r := refs[0]
 	tenant := ""
-	if !f.all && (r.name != "" || r.tenant != "" || def != "") {
-		if tenant, err = tenantOf(r, def); err != nil {
+	if !f.all && (r.Name != "" || r.Tenant != "" || def != "") {
+		if tenant, err = r.In(def); err != nil {
 			return err
 		}
 	}
 	ctx, stop := term.WithSignals(ctx)
 	defer stop()
-	show := watchPrinter(env, r.kind.Kind, f.format)
+	show := watchPrinter(env, r.Kind.Kind, f.format)
 	for {
 		err := watchOnce(ctx, c, r, tenant, func(t v1.EventType, o v1.Object) error {
-			if !match(o) || (r.name != "" && r.name != o.Meta().Name) {
+			if !match(o) || (r.Name != "" && r.Name != o.Meta().Name) {
 				return nil
 			}
 			return show(t, o)
@@ -172,8 +172,8 @@ func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref, f g
 }
 
 // watchOnce shows what there is, and then what changes, until the server no longer knows where it was.
-func watchOnce(ctx context.Context, c *client.Client, r ref, tenant string, show func(v1.EventType, v1.Object) error) error {
-	objects, version, err := c.List(ctx, r.kind.Kind, tenant)
+func watchOnce(ctx context.Context, c *client.Client, r ref.Ref, tenant string, show func(v1.EventType, v1.Object) error) error {
+	objects, version, err := c.List(ctx, r.Kind.Kind, tenant)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func watchOnce(ctx context.Context, c *client.Client, r ref, tenant string, show
 			return err
 		}
 	}
-	for e, err := range c.Watch(ctx, r.kind.Kind, tenant, version) {
+	for e, err := range c.Watch(ctx, r.Kind.Kind, tenant, version) {
 		if err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func watchOnce(ctx context.Context, c *client.Client, r ref, tenant string, show
 
 // watchPrinter returns what prints one step; columns are wide enough for most, as later rows are not known.
 func watchPrinter(env *term.Env, kind v1.Kind, format string) func(v1.EventType, v1.Object) error {
-	cols, first := columns(kind), true
+	cols, first := show.Columns(kind), true
 	line := func(event string, cells []string) error {
 		_, err := fmt.Fprintf(env.Out, "%-9s%s\n", event, strings.TrimRight(padded(cells), " "))
 		return err
@@ -213,11 +213,11 @@ func watchPrinter(env *term.Env, kind v1.Kind, format string) func(v1.EventType,
 		}
 		if first {
 			first = false
-			if err := line("EVENT", heads(cols, format == "wide")); err != nil {
+			if err := line("EVENT", show.Heads(cols, format == "wide")); err != nil {
 				return err
 			}
 		}
-		return line(string(t), cells(cols, format == "wide", o))
+		return line(string(t), show.Cells(cols, format == "wide", o))
 	}
 }
 
@@ -254,7 +254,7 @@ func getDrops(ctx context.Context, env *term.Env, c *client.Client, f getFlags, 
 	}
 	t.Add(head...)
 	for _, d := range drops {
-		row := []string{d.Node, dash(d.Tenant), d.Reason, fmt.Sprint(d.Packets), fmt.Sprint(d.Bytes)}
+		row := []string{d.Node, show.Dash(d.Tenant), d.Reason, fmt.Sprint(d.Packets), fmt.Sprint(d.Bytes)}
 		if f.format == "wide" {
 			row = append(row, d.Meaning)
 		}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+// Package names completes words of the command line, also with the names that the server has.
+package names
 
 import (
 	"context"
@@ -12,18 +13,19 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/ref"
 	"weft/internal/cli/term"
 )
 
-// complete gives the flags of every command the values that they can have.
-func complete(env *term.Env, root *cobra.Command) {
+// Register gives the flags of every command the values that they can have.
+func Register(env *term.Env, root *cobra.Command) {
 	of := func(kind v1.Kind) cobra.CompletionFunc {
 		return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-			return names(cmd.Context(), env, string(kind), begun), cobra.ShellCompDirectiveNoFileComp
+			return list(cmd.Context(), env, string(kind), begun), cobra.ShellCompDirectiveNoFileComp
 		}
 	}
 	values := map[string]cobra.CompletionFunc{
-		"context": completeContexts, "tenant": of(v1.KindTenant), "node": of(v1.KindNode),
+		"context": Contexts, "tenant": of(v1.KindTenant), "node": of(v1.KindNode),
 		"color": cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp),
 	}
 	var walk func(*cobra.Command)
@@ -40,28 +42,28 @@ func complete(env *term.Env, root *cobra.Command) {
 	walk(root)
 }
 
-// completePorts completes the first arguments, each a TENANT/PORT.
-func completePorts(env *term.Env, arguments int) cobra.CompletionFunc {
+// Ports completes the first arguments, each a TENANT/PORT.
+func Ports(env *term.Env, arguments int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) >= arguments {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return names(cmd.Context(), env, string(v1.KindPort), begun), cobra.ShellCompDirectiveNoFileComp
+		return list(cmd.Context(), env, string(v1.KindPort), begun), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// completeNodes completes one name of a node.
-func completeNodes(env *term.Env) cobra.CompletionFunc {
+// Nodes completes one name of a node.
+func Nodes(env *term.Env) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return names(cmd.Context(), env, string(v1.KindNode), begun), cobra.ShellCompDirectiveNoFileComp
+		return list(cmd.Context(), env, string(v1.KindNode), begun), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// completeContexts completes one name of a context.
-func completeContexts(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+// Contexts completes one name of a context.
+func Contexts(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	all, err := client.LoadContexts()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -76,8 +78,8 @@ func completeContexts(_ *cobra.Command, _ []string, _ string) ([]string, cobra.S
 // completeWithin bounds what completion asks the server.
 const completeWithin = 300 * time.Millisecond
 
-// completeRefs completes kinds, and then names of that kind as the server has them.
-func completeRefs(env *term.Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// Refs completes kinds, and then names of that kind as the server has them.
+func Refs(env *term.Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {
 			words := []string{"drops"}
@@ -89,13 +91,13 @@ func completeRefs(env *term.Env) func(*cobra.Command, []string, string) ([]strin
 			}
 			return words, cobra.ShellCompDirectiveNoFileComp
 		}
-		return names(cmd.Context(), env, args[0], begun), cobra.ShellCompDirectiveNoFileComp
+		return list(cmd.Context(), env, args[0], begun), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// names lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME.
-func names(ctx context.Context, env *term.Env, word, begun string) []string {
-	kind, err := parseKind(word)
+// list lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME.
+func list(ctx context.Context, env *term.Env, word, begun string) []string {
+	kind, err := ref.Kind(word)
 	if err != nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+// Package explaincmd tells what kinds, fields, errors and drop reasons mean. It asks no server.
+package explaincmd
 
 import (
 	"fmt"
@@ -12,11 +13,12 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "weft/api/v1"
-
+	"weft/internal/cli/ref"
 	"weft/internal/cli/term"
 )
 
-func newExplainCommand(env *term.Env) *cobra.Command {
+// New returns the command.
+func New(env *term.Env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain [KIND[.FIELD...]]",
 		Short: "Tell what a kind is for, and what its fields mean",
@@ -53,7 +55,7 @@ func explainKinds(env *term.Env) error {
 // explain writes what a path such as port.spec.addresses means, and what is below it.
 func explain(env *term.Env, path string) error {
 	words := strings.Split(path, ".")
-	kind, err := parseKind(words[0])
+	kind, err := ref.Kind(words[0])
 	if err != nil {
 		return err
 	}
@@ -196,7 +198,7 @@ func completeFields(begun string) []string {
 		return out
 	}
 	words := strings.Split(path, ".")
-	kind, err := parseKind(words[0])
+	kind, err := ref.Kind(words[0])
 	if err != nil {
 		return nil
 	}
