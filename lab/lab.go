@@ -214,15 +214,18 @@ func (l *Lab) save() error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// lock makes sure that one process at a time changes the lab. The folder must exist.
+// lock makes sure that one process at a time changes the lab. The folder must exist. A child that a process had just forked as it was
+// killed has the lock for a moment more.
 func lock(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("lock lab: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%w: %s", ErrBusy, filepath.Base(dir))
+	for end := time.Now().Add(time.Second); syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			f.Close()
+			return nil, fmt.Errorf("%w: %s", ErrBusy, filepath.Base(dir))
+		}
 	}
 	return func() { // explicitly: a child that was forked just now has the descriptor until it runs its program
 		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
