@@ -3,12 +3,12 @@
 package server
 
 import (
-	"crypto/ecdsa"
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"sync"
 	"time"
+
+	"weft/internal/server/authority"
 )
 
 // certificate is the server's own: made at the start, kept in memory, and made anew in good time, so that a server need not be
@@ -17,12 +17,11 @@ import (
 //	made |-------------- two thirds --------------|------ one third ------| ends
 //	      shown to everybody who connects          the next one is made
 type certificate struct {
-	ca    *x509.Certificate
-	key   *ecdsa.PrivateKey
-	names []string
-	life  time.Duration
-	now   func() time.Time
-	log   *slog.Logger
+	authority *authority.Authority
+	names     []string
+	life      time.Duration
+	now       func() time.Time
+	log       *slog.Logger
 
 	mu      sync.Mutex // guards below
 	current *tls.Certificate
@@ -36,7 +35,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.current != nil && c.now().Before(c.current.Leaf.NotAfter.Add(-c.life/3)) {
 		return c.current, nil
 	}
-	made, err := issue(c.ca, c.key, c.names, c.now(), c.life)
+	made, err := c.authority.Server(c.names, c.now(), c.life)
 	if err != nil && c.current == nil {
 		return nil, err
 	}

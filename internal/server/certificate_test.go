@@ -41,7 +41,7 @@ func TestCertificateIsMadeAnewInTime(t *testing.T) {
 		t.Error("an expired certificate is shown")
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(c.server.ca)
+	roots.AddCert(c.authority.Certificate())
 	for _, offset := range []time.Duration{-20 * time.Hour, 0, 9_000 * time.Hour} { // clients whose clocks are behind, or right after all
 		if _, err := far.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: started.Add(offset), DNSName: "localhost"}); err != nil {
 			t.Errorf("a client at %s does not trust it: %v", offset, err)

@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,12 +25,16 @@ func makeLeaf(dir string) error {
 	}
 	t := &x509.Certificate{Subject: pkix.Name{CommonName: "no authority"}, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature}
 	t.NotAfter = time.Now().Add(time.Hour)
-	der, err := sign(t, t, &key.PublicKey, key)
+	t.SerialNumber = big.NewInt(1)
+	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
 	if err != nil {
 		return err
 	}
 	secret, err := x509.MarshalECPrivateKey(key)
-	return errors.Join(err, writePEM(filepath.Join(dir, "ca.key"), "EC PRIVATE KEY", secret), writePEM(filepath.Join(dir, "ca.pem"), "CERTIFICATE", der))
+	write := func(name, kind string, der []byte) error {
+		return os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+	}
+	return errors.Join(err, write("ca.key", "EC PRIVATE KEY", secret), write("ca.pem", "CERTIFICATE", der))
 }
 
 // FuzzCredentials: what somebody put into the state directory in place of the server's own secrets is refused, or makes a

@@ -17,6 +17,7 @@ import (
 //	/weft/f/<scope>                   fence: touched by every write in the scope (a tenant's name; empty: the cluster;
 //	                                  node/<name>: what ports say about the node)
 //	/weft/c/<counter>                 the last number that a counter gave, decimal
+//	/weft/r/<folder>/<name>           a record: bytes of a function of the server, which are no resource and no user's to write
 const prefix = "/weft/"
 
 func objectKey(kind v1.Kind, tenant, name string) string { return listKey(kind) + tenant + "/" + name }
@@ -36,6 +37,7 @@ func NodeScope(node string) string { return "node/" + node }
 
 func fenceKey(scope string) string     { return prefix + "f/" + scope }
 func counterKey(counter string) string { return prefix + "c/" + counter }
+func recordKey(name string) string     { return prefix + "r/" + name }
 
 // entry is one key of etcd as the image has it.
 type entry struct {
@@ -43,6 +45,7 @@ type entry struct {
 	revision int64     // of the last write of the key
 	object   v1.Object // of resources
 	number   uint64    // of counters
+	record   []byte    // of records
 }
 
 func less(a, b entry) bool { return a.key < b.key }
@@ -72,6 +75,8 @@ func decode(key string, value []byte, revision int64) (entry, error) {
 			return e, fmt.Errorf("counter at %s: %w", key, err)
 		}
 		e.number = n
+	case strings.HasPrefix(rest, "r/"):
+		e.record = value
 	}
 	return e, nil
 }

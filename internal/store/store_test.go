@@ -442,3 +442,44 @@ func writeForever(t *testing.T, dir string) {
 		time.Sleep(0)
 	}
 }
+
+func TestRecordsAreNobodysResources(t *testing.T) {
+	s := open(t, t.TempDir())
+	changes, err := s.Changes(t.Context(), s.View().Revision())
+	if err != nil {
+		t.Fatal(err)
+	}
+	update := func(fn func(tx *Tx)) {
+		t.Helper()
+		if _, err := s.Update(t.Context(), []string{"records"}, func(tx *Tx) error { fn(tx); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	update(func(tx *Tx) {
+		tx.PutRecord("a/1", []byte("one"))
+		tx.PutRecord("a/2", []byte("two"))
+		tx.PutRecord("ab/3", []byte("three"))
+		if got := tx.Record("a/1"); string(got) != "one" {
+			t.Errorf("in the transaction: %q", got)
+		}
+	})
+	if got := s.View().Records("a"); len(got) != 2 || string(got["1"]) != "one" || string(got["2"]) != "two" {
+		t.Errorf("folder a: %q", got)
+	}
+	update(func(tx *Tx) {
+		tx.DeleteRecord("a/1")
+		tx.DeleteRecord("a/9")
+		tx.Put(tenant("after"))
+	})
+	if got := s.View().Records("a"); len(got) != 1 || s.View().Record("a/1") != nil || string(s.View().Record("ab/3")) != "three" {
+		t.Errorf("after a delete: %q", got)
+	}
+	for batch := range changes {
+		if len(batch) > 0 {
+			if len(batch) != 1 || batch[0].Object.Meta().Name != "after" {
+				t.Errorf("watchers of resources hear of records: %+v", batch)
+			}
+			return
+		}
+	}
+}

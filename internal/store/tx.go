@@ -25,7 +25,8 @@ type Tx struct {
 	view     *View
 	count    func()               // called before a number is drawn
 	objects  map[string]v1.Object // by key; nil: deleted
-	order    []string             // keys of objects, as first written
+	records  map[string][]byte    // by key; nil: deleted
+	order    []string             // keys of objects and records, as first written
 	counters map[string]uint64
 }
 
@@ -56,7 +57,7 @@ func (s *Store) Update(ctx context.Context, scopes []string, fn func(tx *Tx) err
 		}
 	}
 	for range tries {
-		tx := &Tx{view: s.View(), count: count, objects: make(map[string]v1.Object), counters: make(map[string]uint64)}
+		tx := &Tx{view: s.View(), count: count, objects: make(map[string]v1.Object), records: make(map[string][]byte), counters: make(map[string]uint64)}
 		if err := fn(tx); err != nil {
 			return 0, err
 		}
@@ -140,14 +141,13 @@ func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision i
 	}
 	size := 0
 	for _, key := range tx.order {
-		o := tx.objects[key]
-		if o == nil {
-			writes = append(writes, clientv3.OpDelete(key))
-			continue
-		}
-		value, err := encode(o)
+		value, err := tx.value(key)
 		if err != nil {
 			return 0, false, err
+		}
+		if value == "" {
+			writes = append(writes, clientv3.OpDelete(key))
+			continue
 		}
 		if size += len(value); size > bytesMost {
 			return 0, false, fmt.Errorf("%w: its values have more than %d bytes", ErrTooLarge, bytesMost)
@@ -167,6 +167,17 @@ func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision i
 		}
 	}
 	return revision, false, nil
+}
+
+// value is what the transaction writes at a key; "": the key is deleted.
+func (tx *Tx) value(key string) (string, error) {
+	if r, ok := tx.records[key]; ok {
+		return string(r), nil
+	}
+	if o := tx.objects[key]; o != nil {
+		return encode(o)
+	}
+	return "", nil
 }
 
 // Revision returns the revision of the view below the transaction's own writes.
@@ -227,6 +238,30 @@ func (tx *Tx) write(key string, o v1.Object) {
 		tx.order = append(tx.order, key)
 	}
 	tx.objects[key] = o
+}
+
+// Record returns a record by its folder and name, as written by the transaction or as in the view; nil: there is none.
+func (tx *Tx) Record(name string) []byte {
+	if r, ok := tx.records[recordKey(name)]; ok {
+		return r
+	}
+	return tx.view.Record(name)
+}
+
+// PutRecord writes a record. Who reads it to decide on a write, and who writes it, share a scope.
+func (tx *Tx) PutRecord(name string, data []byte) {
+	key := recordKey(name)
+	if _, ok := tx.records[key]; !ok {
+		tx.order = append(tx.order, key)
+	}
+	tx.records[key] = data
+}
+
+// DeleteRecord removes a record; an absent one is fine.
+func (tx *Tx) DeleteRecord(name string) {
+	if tx.Record(name) != nil {
+		tx.PutRecord(name, nil)
+	}
 }
 
 // Counter returns the last number of a counter; 0: it has given none.

@@ -55,6 +55,25 @@ func (v *View) Counter(counter string) uint64 {
 	return e.number
 }
 
+// Record returns a record by its folder and name; nil: there is none. Nobody may change it.
+func (v *View) Record(name string) []byte {
+	e, _ := v.tree.Get(entry{key: recordKey(name)})
+	return e.record
+}
+
+// Records returns the records of a folder by name.
+func (v *View) Records(folder string) map[string][]byte {
+	out, from := make(map[string][]byte), recordKey(folder)+"/"
+	v.tree.AscendGreaterOrEqual(entry{key: from}, func(e entry) bool {
+		name, ok := strings.CutPrefix(e.key, from)
+		if ok {
+			out[name] = e.record
+		}
+		return ok
+	})
+	return out
+}
+
 // Count returns how many resources of a kind there are.
 func (v *View) Count(kind v1.Kind) int {
 	n, from := 0, listKey(kind)
