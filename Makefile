@@ -21,11 +21,12 @@ help: ## show this list
 build: ## build bin/weft
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft ./cmd/weft
 
-generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAPI (needs make deps)
+generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAPI, pages (needs make deps)
 	go generate ./internal/node/kernel ./bpf/test
 	cd internal/southbound/pb && PATH=$(CURDIR)/bin/tools:$$PATH protoc --go_out=. --go_opt=paths=source_relative \
 		--go-grpc_out=. --go-grpc_opt=paths=source_relative southbound.proto
 	go test ./internal/apiserver -run TestOpenAPIIsFresh -update
+	go test ./internal/cli/explaincmd -run TestCatalogueIsWrittenDown -update
 
 bin/tools: tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(CURDIR)/bin/tools go install tool
@@ -45,7 +46,7 @@ test: deps test-form test-unit test-fuzz test-root scenario vm ## all tests, as 
 
 test-form: bin/tools
 	$(call timed,form,$(MAKE) --no-print-directory lint)
-	$(call timed,generated files are fresh,$(MAKE) --no-print-directory generate && git diff --exit-code -- '*_bpfel*' internal/southbound/pb docs/api)
+	$(call timed,generated files are fresh,$(MAKE) --no-print-directory generate && git diff --exit-code -- '*_bpfel*' internal/southbound/pb docs)
 
 test-unit: ## tests that need no root
 	$(call timed,unit,go test -shuffle=on $(UNIT))

@@ -70,7 +70,6 @@ const (
 	CodeDuplicate     = "DUPLICATE"      // the same value or document twice
 	CodeHostBits      = "HOST_BITS"      // a prefix with bits set beyond its length
 	CodeUnsupported   = "UNSUPPORTED"    // right in itself, not carried by this version
-	CodeReadOnly      = "READ_ONLY"      // a field that only the system writes
 	CodeImmutable     = "IMMUTABLE"      // a field that cannot change once set
 	CodeOutside       = "OUTSIDE"        // an address or prefix outside the one that must hold it
 	CodeOverlap       = "OVERLAP"        // two ranges that must be apart

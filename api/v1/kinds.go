@@ -24,11 +24,11 @@ type TenantSpec struct {
 
 // Quota bounds how many resources a tenant may have.
 type Quota struct {
-	VPCs        int `json:"vpcs,omitempty" doc:"VPCs of the tenant. Default 100." minimum:"0"`
-	Subnets     int `json:"subnets,omitempty" doc:"Subnets of the tenant. Default 1000." minimum:"0"`
-	Ports       int `json:"ports,omitempty" doc:"Ports of the tenant. Default 100000." minimum:"0"`
-	RouteTables int `json:"routeTables,omitempty" doc:"Route tables of the tenant. Default 200." minimum:"0"`
-	Routes      int `json:"routes,omitempty" doc:"Entries of all route tables of the tenant: of each its routes, and two for each range of its VPC's subnets. Nodes share room for 65536. Default 8192." minimum:"0"`
+	VPCs        int `json:"vpcs,omitempty" doc:"VPCs of the tenant. Default 100." minimum:"0" must:"a whole number, 0 or more" example:"10"`
+	Subnets     int `json:"subnets,omitempty" doc:"Subnets of the tenant. Default 1000." minimum:"0" must:"a whole number, 0 or more" example:"200"`
+	Ports       int `json:"ports,omitempty" doc:"Ports of the tenant. Default 100000." minimum:"0" must:"a whole number, 0 or more" example:"5000"`
+	RouteTables int `json:"routeTables,omitempty" doc:"Route tables of the tenant. Default 200." minimum:"0" must:"a whole number, 0 or more" example:"20"`
+	Routes      int `json:"routes,omitempty" doc:"Entries of all route tables of the tenant: of each its routes, and two for each range of its VPC's subnets. Nodes share room for 65536. Default 8192." minimum:"0" must:"a whole number, 0 or more" example:"2000"`
 }
 
 // TenantStatus is what the system knows about a tenant.
@@ -46,10 +46,10 @@ type Node struct {
 
 // NodeSpec is what an operator (or the node, when it joins) decides about a node.
 type NodeSpec struct {
-	Address netip.Addr `json:"address" doc:"Underlay address of the node's tunnel end (VTEP), IPv4 or IPv6: of one family in the whole cluster." example:"198.19.0.3"`
-	Roles   []string   `json:"roles" doc:"What the node does: host, edge." example:"[\"host\"]"`
-	Site    string     `json:"site,omitempty" doc:"Data centre of the node."`
-	Drained bool       `json:"drained,omitempty" doc:"No further ports are attached at the node; those that are stay until they are detached or moved."`
+	Address netip.Addr `json:"address" doc:"Underlay address of the node's tunnel end (VTEP), IPv4 or IPv6: of one family in the whole cluster." example:"198.19.0.3" must:"an address of the node itself, neither loopback nor multicast, that no other node has"`
+	Roles   []string   `json:"roles" doc:"What the node does: host, edge." example:"[\"host\"]" must:"one or more of host and edge, each once"`
+	Site    string     `json:"site,omitempty" doc:"Data centre of the node." must:"a name: lower-case letters, digits and '-' between them, at most 63" example:"north"`
+	Drained bool       `json:"drained,omitempty" doc:"No further ports are attached at the node; those that are stay until they are detached or moved." must:"true or false" example:"true"`
 }
 
 // States of a node.
@@ -85,7 +85,7 @@ type VPC struct {
 
 // VPCSpec is what a tenant decides about a VPC.
 type VPCSpec struct {
-	Prefixes []netip.Prefix `json:"prefixes" doc:"Address ranges of the VPC, IPv4 (/8 to /28) and IPv6 (/16 to /124) in any mix; they may overlap with other VPCs and with the underlay." example:"[\"10.0.0.0/16\",\"fd00::/48\"]"`
+	Prefixes []netip.Prefix `json:"prefixes" doc:"Address ranges of the VPC, IPv4 (/8 to /28) and IPv6 (/16 to /124) in any mix; they may overlap with other VPCs and with the underlay." example:"[\"10.0.0.0/16\",\"fd00::/48\"]" must:"at most 64 ranges that are apart, without bits beyond their length: IPv4 /8 to /28, IPv6 /16 to /124"`
 }
 
 // VPCStatus is what the system decided and knows about a VPC.
@@ -104,10 +104,10 @@ type Subnet struct {
 
 // SubnetSpec is what a tenant decides about a subnet.
 type SubnetSpec struct {
-	VPC      string         `json:"vpc" doc:"Name of the VPC." example:"main"`
-	Prefixes []netip.Prefix `json:"prefixes" doc:"Ranges of the subnet, inside a prefix of the VPC and apart from its other subnets: IPv4 (to /29), IPv6 (to /124) or both." example:"[\"10.0.1.0/24\",\"fd00:0:0:1::/64\"]"`
-	Gateway  netip.Addr     `json:"gateway,omitzero" doc:"Address of the virtual router in the range that holds it; in each other range it has the first address. Default: the first address of the first range." example:"10.0.1.1"`
-	DNS      []netip.Addr   `json:"dns,omitempty" doc:"Resolvers that workloads are told."`
+	VPC      string         `json:"vpc" doc:"Name of the VPC." example:"main" must:"a VPC of the tenant; it cannot change"`
+	Prefixes []netip.Prefix `json:"prefixes" doc:"Ranges of the subnet, inside a prefix of the VPC and apart from its other subnets: IPv4 (to /29), IPv6 (to /124) or both." example:"[\"10.0.1.0/24\",\"fd00:0:0:1::/64\"]" must:"at most 64 ranges without bits beyond their length, inside the VPC's, apart from other subnets: IPv4 to /29, IPv6 to /124"`
+	Gateway  netip.Addr     `json:"gateway,omitzero" doc:"Address of the virtual router in the range that holds it; in each other range it has the first address. Default: the first address of the first range." example:"10.0.1.1" must:"an address in one of the subnet's ranges, neither its first nor, in IPv4, its last"`
+	DNS      []netip.Addr   `json:"dns,omitempty" doc:"Resolvers that workloads are told." must:"at most 8 addresses" example:"[\"10.0.9.53\"]"`
 }
 
 // SubnetStatus is what the system decided and knows about a subnet.
@@ -126,11 +126,11 @@ type Port struct {
 
 // PortSpec is what a tenant decides about a port.
 type PortSpec struct {
-	Subnet         string         `json:"subnet" doc:"Name of the subnet." example:"web"`
-	Addresses      []netip.Addr   `json:"addresses,omitempty" doc:"Addresses of the port, one of each family at most. Default: the lowest free one of each family that the subnet has. What is named here is all that the port has." example:"[\"10.0.1.4\",\"fd00:0:0:1::4\"]"`
-	MAC            MAC            `json:"mac,omitzero" doc:"Ethernet address: unicast, locally administered unless it is a real card's. Default: made by the system." example:"02:00:00:00:00:01"`
-	Node           string         `json:"node,omitempty" doc:"Node on which the port may be attached. Default: any."`
-	AllowedSources []netip.Prefix `json:"allowedSources,omitempty" doc:"Ranges that the port may send from besides its own addresses, at most 32: for a workload that routes, or shares an address with others. 0.0.0.0/0 and ::/0 are all of a family. A route via the port needs one." example:"[\"0.0.0.0/0\"]"`
+	Subnet         string         `json:"subnet" doc:"Name of the subnet." example:"web" must:"a subnet of the tenant; it cannot change"`
+	Addresses      []netip.Addr   `json:"addresses,omitempty" doc:"Addresses of the port, one of each family at most. Default: the lowest free one of each family that the subnet has. What is named here is all that the port has." example:"[\"10.0.1.4\",\"fd00:0:0:1::4\"]" must:"one address of each family at most, in the subnet, free, and not one of its first four or, in IPv4, its last"`
+	MAC            MAC            `json:"mac,omitzero" doc:"Ethernet address: unicast, locally administered unless it is a real card's. Default: made by the system." example:"02:00:00:00:00:01" must:"a unicast address that no other port of the VPC has"`
+	Node           string         `json:"node,omitempty" doc:"Node on which the port may be attached. Default: any." must:"the name of a node; it cannot change while the port is attached elsewhere" example:"host-1"`
+	AllowedSources []netip.Prefix `json:"allowedSources,omitempty" doc:"Ranges that the port may send from besides its own addresses, at most 32: for a workload that routes, or shares an address with others. 0.0.0.0/0 and ::/0 are all of a family. A route via the port needs one." example:"[\"0.0.0.0/0\"]" must:"at most 32 ranges without bits beyond their length, each once"`
 }
 
 // PortStatus is what the system decided and knows about a port.
@@ -156,15 +156,15 @@ type RouteTable struct {
 
 // RouteTableSpec is what a tenant decides about a route table.
 type RouteTableSpec struct {
-	VPC     string   `json:"vpc" doc:"Name of the VPC." example:"main"`
-	Subnets []string `json:"subnets,omitempty" doc:"Subnets of the VPC whose packets to the router ask the table, at most 1000. A subnet has one table at most." example:"[\"web\"]"`
+	VPC     string   `json:"vpc" doc:"Name of the VPC." example:"main" must:"a VPC of the tenant; it cannot change"`
+	Subnets []string `json:"subnets,omitempty" doc:"Subnets of the VPC whose packets to the router ask the table, at most 1000. A subnet has one table at most." example:"[\"web\"]" must:"at most 1000 subnets of the VPC that no other table has"`
 	Routes  []Route  `json:"routes,omitempty" doc:"At most 1000. The longest prefix wins, over the VPC's subnets, too; what no route takes goes as without a table."`
 }
 
 // Route is one entry of a route table.
 type Route struct {
-	To  netip.Prefix `json:"to" doc:"Destinations that the route takes, once in a table." example:"0.0.0.0/0"`
-	Via string       `json:"via" doc:"port/NAME: to this port of the VPC, which needs allowedSources, because it sends on what is not its own. blackhole: nowhere; the sender is told." example:"port/fw-1"`
+	To  netip.Prefix `json:"to" doc:"Destinations that the route takes, once in a table." example:"0.0.0.0/0" must:"a range without bits beyond its length, once in a table"`
+	Via string       `json:"via" doc:"port/NAME: to this port of the VPC, which needs allowedSources, because it sends on what is not its own. blackhole: nowhere; the sender is told." example:"port/fw-1" must:"port/NAME of a port of the VPC that has allowedSources, or blackhole"`
 }
 
 // ViaBlackhole is the way of a route that leads nowhere.

@@ -106,8 +106,8 @@ type Object interface {
 
 // TypeMeta opens every document.
 type TypeMeta struct {
-	APIVersion string `json:"apiVersion" doc:"Always weft/v1." enum:"weft/v1"`
-	Kind       Kind   `json:"kind" doc:"Kind of the resource, for example Port."`
+	APIVersion string `json:"apiVersion" doc:"Always weft/v1." enum:"weft/v1" must:"weft/v1" example:"weft/v1"`
+	Kind       Kind   `json:"kind" doc:"Kind of the resource, for example Port." must:"one of the kinds that 'weft explain' lists" example:"Port"`
 }
 
 // Type returns the document's own apiVersion and kind.
@@ -115,12 +115,12 @@ func (t *TypeMeta) Type() *TypeMeta { return t }
 
 // Metadata names a resource. Fields below Labels are written by the system.
 type Metadata struct {
-	Name   string            `json:"name" doc:"Name, unique per kind in its tenant: lower-case letters, digits and '-', at most 63." example:"web-1"`
-	Tenant string            `json:"tenant,omitempty" doc:"Tenant that owns the resource; absent for cluster kinds." example:"red"`
-	Labels map[string]string `json:"labels,omitempty" doc:"Free key-value pairs for selection."`
+	Name   string            `json:"name" doc:"Name, unique per kind in its tenant: lower-case letters, digits and '-', at most 63." example:"web-1" must:"lower-case letters, digits and '-' between them, at most 63; unique per kind in its tenant; it cannot change"`
+	Tenant string            `json:"tenant,omitempty" doc:"Tenant that owns the resource; absent for cluster kinds." example:"red" must:"the name of a tenant; it cannot change"`
+	Labels map[string]string `json:"labels,omitempty" doc:"Free key-value pairs for selection." must:"at most 64 pairs; keys and values of letters, digits and '-', '_', '.', '/' between them, at most 63" example:"{app: web}"`
 
 	UID             string    `json:"uid,omitempty" doc:"Identity of this very resource; a resource deleted and created again has another." readOnly:"true"`
-	ResourceVersion string    `json:"resourceVersion,omitempty" doc:"Version of the stored document. Sent back on a write, the write is refused if it is no longer current."`
+	ResourceVersion string    `json:"resourceVersion,omitempty" doc:"Version of the stored document. Sent back on a write, the write is refused if it is no longer current." must:"the version that was read, or nothing" example:"812"`
 	Generation      int64     `json:"generation,omitempty" doc:"Counts changes of spec." readOnly:"true"`
 	CreatedAt       time.Time `json:"createdAt,omitzero" doc:"Time of creation." readOnly:"true"`
 }

@@ -4,11 +4,14 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"weft/internal/base/nearest"
 	"weft/internal/cli/explaincmd"
 	"weft/internal/cli/labcmd"
 	"weft/internal/cli/names"
@@ -47,7 +50,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	f.StringVar(&env.Context, "context", "", "context to use (weft context list); default: the current one")
 	f.StringVarP(&env.Tenant, "tenant", "t", "", "tenant to look at; default: the context's")
 	f.StringVar(&env.Color, "color", "auto", "colours: auto, always, never")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return term.Usage(err) })
+	root.SetFlagErrorFunc(wrongFlag)
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
 	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), explaincmd.New(env))
 	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, names.Ports(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), nodecmd.New(env, names.Nodes(env)), newContextCommand(env))
@@ -59,6 +62,22 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	wrapArgs(root)
 	names.Register(env, root)
 	return root
+}
+
+// wrongFlag says of a flag that there is not which one it may have meant.
+func wrongFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+		return term.Usage(err)
+	}
+	like := nearest.Of(unknown.GetSpecifiedName(), func(yield func(string) bool) {
+		more := true
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { more = more && yield(f.Name) })
+	})
+	if like == "" {
+		return term.Usagef("%w (see '%s --help')", err, cmd.CommandPath())
+	}
+	return term.Usagef("%w; did you mean --%s?", err, like)
 }
 
 // knownCommand refuses a first word that is no command, and tells what it may have meant.

@@ -30,11 +30,11 @@ func newDescribeCommand(env *term.Env) *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: names.Refs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, target, err := env.Client()
+			refs, err := ref.Parse(args)
 			if err != nil {
 				return err
 			}
-			refs, err := ref.Parse(args)
+			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}

@@ -45,16 +45,20 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
 			if err := term.CheckFormat(f.format, "table", "wide", "yaml", "json", "name"); err != nil {
 				return err
 			}
+			drops := args[0] == "drops" || args[0] == "drop"
+			var refs []ref.Ref
+			if !drops {
+				var err error
+				if refs, err = ref.Parse(args); err != nil {
+					return err
+				}
+			}
 			c, target, err := env.Client()
 			if err != nil {
 				return err
 			}
-			if args[0] == "drops" || args[0] == "drop" {
+			if drops {
 				return getDrops(cmd.Context(), env, c, f, target.Tenant)
-			}
-			refs, err := ref.Parse(args)
-			if err != nil {
-				return err
 			}
 			if f.watch {
 				return watch(cmd.Context(), env, c, refs, f, target.Tenant)

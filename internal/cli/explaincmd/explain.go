@@ -7,25 +7,30 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/nearest"
 	"weft/internal/cli/ref"
 	"weft/internal/cli/term"
 )
 
 // New returns the command.
 func New(env *term.Env) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "explain [KIND[.FIELD...]]",
-		Short: "Tell what a kind is for, and what its fields mean",
-		Long:  "Tell what a kind is for, and what its fields mean; without a kind, list the kinds. It asks no server.",
+		Short: "Tell what kinds, fields, error codes and drop reasons mean",
+		Long: `Tell what a kind is for, and what its fields mean: type, default, what a value must be, and an example. Without a kind, list
+the kinds. 'weft explain error' and 'weft explain drop' do the same for what goes wrong. It asks no server.`,
 		Example: `  weft explain
   weft explain routetable
-  weft explain port.spec.allowedSources`,
+  weft explain port.spec.allowedSources
+  weft explain error IN_USE
+  weft explain drop src-ip-spoof`,
 		Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -40,6 +45,8 @@ func New(env *term.Env) *cobra.Command {
 			return explain(env, args[0])
 		},
 	}
+	cmd.AddCommand(newErrorCommand(env), newDropCommand(env))
+	return cmd
 }
 
 // explainKinds lists the kinds in the order in which they build on each other.
@@ -64,8 +71,9 @@ func explain(env *term.Env, path string) error {
 		next, ok := find(fieldsOf(at.kind), w)
 		if !ok {
 			so := strings.Join(append([]string{kind.Singular}, words[1:i+1]...), ".")
-			return term.Usagef("%s has no field %q; 'weft explain %s' lists those it has", so, w, so)
+			return term.Usagef("%s has no field %q%s 'weft explain %s' lists those it has", so, w, meant(so, w, at), so)
 		}
+		next.readOnly = next.readOnly || at.readOnly
 		at = next
 	}
 	t := env.NewTable()
@@ -74,11 +82,10 @@ func explain(env *term.Env, path string) error {
 		t.Add("Field:", strings.Join(words[1:], "."))
 		t.Add("Type:", at.word())
 	}
-	if at.doc != "" {
-		t.Add("Meaning:", at.doc)
-	}
-	if at.example != "" {
-		t.Add("Example:", at.example)
+	for _, line := range [][2]string{{"Default:", at.fallback()}, {"Must be:", at.must}, {"Meaning:", at.doc}, {"Example:", at.example}} {
+		if line[1] != "" {
+			t.Add(line[0], line[1])
+		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -98,9 +105,40 @@ func explain(env *term.Env, path string) error {
 
 // field is one field of a kind as documents write it.
 type field struct {
-	name, doc, example string
-	kind               reflect.Type
-	required, readOnly bool
+	name, doc, must, example string
+	kind                     reflect.Type
+	required, readOnly       bool
+}
+
+// settable reports whether a user writes the field and no other field is inside.
+func (f field) settable() bool { return !f.readOnly && len(fieldsOf(f.kind)) == 0 }
+
+var defaultOf = regexp.MustCompile(`Default:? ([^.]+)\.`)
+
+// fallback is what holds where a document leaves the field out, as its meaning says it.
+func (f field) fallback() string {
+	switch m := defaultOf.FindStringSubmatch(f.doc); {
+	case f.name == "" || !f.settable() || f.required:
+		return ""
+	case m != nil:
+		return m[1]
+	}
+	return "none"
+}
+
+// meant says which field of at a slip may have meant; so is the path to it.
+func meant(so, word string, at field) string {
+	like := nearest.Of(word, func(yield func(string) bool) {
+		for _, f := range fieldsOf(at.kind) {
+			if !yield(f.name) {
+				return
+			}
+		}
+	})
+	if like == "" {
+		return ";"
+	}
+	return fmt.Sprintf("; did you mean %s.%s?", so, like)
 }
 
 // word is the field's type as people say it.
@@ -166,7 +204,7 @@ func fieldsOf(t reflect.Type) []field {
 			continue
 		}
 		out = append(out, field{
-			name: name, doc: f.Tag.Get("doc"), example: f.Tag.Get("example"), kind: f.Type,
+			name: name, doc: f.Tag.Get("doc"), must: f.Tag.Get("must"), example: f.Tag.Get("example"), kind: f.Type,
 			required: !strings.Contains(rest, "omit"), readOnly: f.Tag.Get("readOnly") == "true",
 		})
 	}

@@ -4,10 +4,12 @@
 package ref
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/nearest"
 	"weft/internal/cli/term"
 )
 
@@ -87,7 +89,11 @@ func Kind(word string) (v1.KindInfo, error) {
 	if k, ok := v1.KindByWord(strings.ToLower(word)); ok {
 		return k, nil
 	}
-	return v1.KindInfo{}, term.Usagef("there is no kind %q; the kinds are %s", word, Words())
+	hint := ""
+	if like := nearest.Of(word, strings.FieldsFuncSeq(Words(), func(r rune) bool { return r == ',' || r == ' ' })); like != "" {
+		hint = "; did you mean " + like + "?"
+	}
+	return v1.KindInfo{}, term.Usagef("there is no kind %q%s The kinds are %s", word, cmp.Or(hint, "."), Words())
 }
 
 // Words lists the kinds as one writes them.

@@ -86,12 +86,12 @@ func (e *Env) colors() bool {
 // Exit codes of every command. With diff, 1 means that something differs.
 const (
 	ExitOK          = 0
-	ExitFailure     = 1
-	ExitUsage       = 2
-	ExitNotFound    = 3
-	ExitConflict    = 4
-	ExitDenied      = 5
-	ExitUnavailable = 6
+	ExitFailure     = v1.ExitFailure
+	ExitUsage       = v1.ExitUsage
+	ExitNotFound    = v1.ExitNotFound
+	ExitConflict    = v1.ExitConflict
+	ExitDenied      = v1.ExitDenied
+	ExitUnavailable = v1.ExitUnavailable
 )
 
 // usageError is a mistake in how a command was called.
@@ -125,16 +125,8 @@ func ExitCode(err error) int {
 	if len(list) == 0 {
 		return ExitFailure
 	}
-	switch list[0].Code {
-	case v1.CodeNotFound:
-		return ExitNotFound
-	case v1.CodeConflict, v1.CodeInUse, v1.CodePrecondition, v1.CodeBindingTaken, v1.CodeWrongNode, v1.CodeImmutable,
-		v1.CodeNodeDrained, v1.CodeNodeRemoved, v1.CodeNodeAlive:
-		return ExitConflict
-	case v1.CodeUnauthorized, v1.CodeForbidden, v1.CodeQuota:
-		return ExitDenied
-	case v1.CodeUnavailable, v1.CodeTimeout, v1.CodeNodeGone:
-		return ExitUnavailable
+	if e, ok := v1.ErrorByCode(list[0].Code); ok {
+		return e.Exit
 	}
 	return ExitFailure
 }
@@ -184,6 +176,9 @@ func errorText(err error) string {
 		line := "  code: " + e.Code
 		if id := request; id != "" {
 			line += "   request: " + id
+		}
+		if _, known := v1.ErrorByCode(e.Code); known {
+			line += "   more: weft explain error " + e.Code
 		}
 		b.WriteString(line + "\n")
 	}
