@@ -117,7 +117,7 @@ func (t *TypeMeta) Type() *TypeMeta { return t }
 type Metadata struct {
 	Name   string            `json:"name" doc:"Name, unique per kind in its tenant: lower-case letters, digits and '-', at most 63." example:"web-1" must:"lower-case letters, digits and '-' between them, at most 63; unique per kind in its tenant; it cannot change"`
 	Tenant string            `json:"tenant,omitempty" doc:"Tenant that owns the resource; absent for cluster kinds." example:"red" must:"the name of a tenant; it cannot change"`
-	Labels map[string]string `json:"labels,omitempty" doc:"Free key-value pairs for selection." must:"at most 64 pairs; keys and values of letters, digits and '-', '_', '.', '/' between them, at most 63" example:"{app: web}"`
+	Labels map[string]string `json:"labels,omitempty" doc:"Free key-value pairs for selection." must:"at most 64 pairs; keys and values of letters, digits and '-', '_', '.', '/' between them, at most 63" example:"{\"app\":\"web\"}"`
 
 	UID             string    `json:"uid,omitempty" doc:"Identity of this very resource; a resource deleted and created again has another." readOnly:"true"`
 	ResourceVersion string    `json:"resourceVersion,omitempty" doc:"Version of the stored document. Sent back on a write, the write is refused if it is no longer current." must:"the version that was read, or nothing" example:"812"`
