@@ -13,12 +13,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/outcome"
 	"weft/internal/cli/show"
 	"weft/internal/cli/term"
 )
@@ -116,20 +116,9 @@ func readFile(env *term.Env, path string) ([]v1.Object, error) {
 	return v1.DecodeYAML(data)
 }
 
-// waitFlags say whether a write waits until nodes have it.
-type waitFlags struct {
-	wait    bool
-	timeout time.Duration
-}
-
-func (f *waitFlags) register(env *term.Env, cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.wait, "wait", term.IsTerminal(env.Err), "return when every node that is concerned has it in effect")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "how long --wait waits")
-}
-
 func newApplyCommand(env *term.Env) *cobra.Command {
 	var files fileFlags
-	var w waitFlags
+	var w outcome.Wait
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
@@ -153,94 +142,20 @@ in several, in the order in which kinds build on each other, and the output tell
 		},
 	}
 	files.register(cmd)
-	w.register(env, cmd)
+	w.Register(env, cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "let the server check everything, and write nothing")
 	return cmd
 }
 
-func apply(ctx context.Context, env *term.Env, c *client.Client, docs []v1.Object, dryRun bool, w waitFlags) error {
+func apply(ctx context.Context, env *term.Env, c *client.Client, docs []v1.Object, dryRun bool, w outcome.Wait) error {
 	res, err := c.Apply(ctx, docs, client.ApplyOptions{DryRun: dryRun})
 	if res != nil {
-		printResult(env, res)
+		outcome.Print(env, res)
 	}
-	if err != nil || dryRun || !w.wait {
+	if err != nil || dryRun || !w.On {
 		return err
 	}
-	return awaitApplied(ctx, env, c, res.Items, w.timeout)
-}
-
-// printResult writes what was done to each resource.
-func printResult(env *term.Env, res *v1.Result) {
-	suffix := ""
-	if res.DryRun {
-		suffix = " (dry run)"
-	}
-	for _, i := range res.Items {
-		fmt.Fprintf(env.Out, "%s %s%s\n", itemID(i), i.Action, suffix)
-	}
-}
-
-func itemID(i v1.ResultItem) string {
-	info, _ := v1.KindByWord(string(i.Kind))
-	o := info.New()
-	o.Meta().Tenant, o.Meta().Name = i.Tenant, i.Name
-	return v1.ID(o)
-}
-
-// appliedOf returns how far a resource is in effect; ok is false for kinds that nodes do not know.
-func appliedOf(o v1.Object) (v1.Applied, bool) {
-	switch o := o.(type) {
-	case *v1.VPC:
-		return o.Status.Applied, true
-	case *v1.Subnet:
-		return o.Status.Applied, true
-	case *v1.Port:
-		return o.Status.Applied, true
-	case *v1.RouteTable:
-		return o.Status.Applied, true
-	}
-	return v1.Applied{}, false
-}
-
-// awaitApplied waits until every resource is in effect on every node that it concerns.
-func awaitApplied(ctx context.Context, env *term.Env, c *client.Client, items []v1.ResultItem, timeout time.Duration) error {
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	nodes, told := 0, time.Now()
-	for _, item := range items {
-		var a v1.Applied // as last heard
-		for {
-			o, err := c.Get(ctx, item.Kind, item.Tenant, item.Name)
-			if err != nil && ctx.Err() == nil {
-				return err
-			}
-			if err == nil {
-				known := false
-				a, known = appliedOf(o)
-				if !known || (len(a.Waiting) == 0 && a.Applied >= a.Nodes) {
-					nodes = max(nodes, a.Nodes)
-					break
-				}
-			}
-			if ctx.Err() != nil {
-				return &v1.Error{
-					Code: v1.CodeTimeout, Object: itemID(item), Message: fmt.Sprintf("in effect on %d of %d nodes after %s, waiting for %s", a.Applied, a.Nodes, timeout, strings.Join(a.Waiting, ", ")),
-					Fix: "it stays written, and is put into effect when those nodes can; look at 'weft status'",
-				}
-			}
-			if time.Since(told) > time.Second {
-				told = time.Now()
-				fmt.Fprintf(env.Err, "applying  %s  %d/%d nodes  %.1fs  waiting for %s\n", itemID(item), a.Applied, a.Nodes, time.Since(start).Seconds(), strings.Join(a.Waiting, ", "))
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-	}
-	fmt.Fprintf(env.Err, "applied   %d/%d nodes in %.1fs\n", nodes, nodes, time.Since(start).Seconds())
-	return nil
+	return w.Await(ctx, env, c, res.Items)
 }
 
 func newCreateCommand(env *term.Env) *cobra.Command {
@@ -314,7 +229,7 @@ func create(ctx context.Context, env *term.Env, o v1.Object) error {
 	if err != nil {
 		return err
 	}
-	printResult(env, res)
+	outcome.Print(env, res)
 	var p v1.Port
 	if o.GetKind() == v1.KindPort && json.Unmarshal(res.Items[0].Object, &p) == nil {
 		fmt.Fprintf(env.Out, "address %s, MAC %s\n", show.Joined(p.Status.Addresses), p.Status.MAC)

@@ -12,12 +12,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"weft/internal/base/nearest"
+	"weft/internal/cli/editcmd"
 	"weft/internal/cli/explaincmd"
 	"weft/internal/cli/labcmd"
 	"weft/internal/cli/names"
 	"weft/internal/cli/nodecmd"
 	"weft/internal/cli/term"
 	"weft/internal/cli/tracecmd"
+	"weft/internal/cli/waitcmd"
 )
 
 // New returns the command weft with all its subcommands; extra are those that run processes.
@@ -52,7 +54,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	f.StringVar(&env.Color, "color", "auto", "colours: auto, always, never")
 	root.SetFlagErrorFunc(wrongFlag)
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
-	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), explaincmd.New(env))
+	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), editcmd.New(env, names.Refs(env)), waitcmd.New(env, names.Refs(env)), explaincmd.New(env))
 	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, names.Ports(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), nodecmd.New(env, names.Nodes(env)), newContextCommand(env))
 	group(root, "run", append(extra, labcmd.New(env))...)
 	root.AddCommand(&cobra.Command{

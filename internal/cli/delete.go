@@ -15,6 +15,7 @@ import (
 	v1 "weft/api/v1"
 	"weft/client"
 	"weft/internal/cli/names"
+	"weft/internal/cli/outcome"
 	"weft/internal/cli/ref"
 	"weft/internal/cli/term"
 )
@@ -98,7 +99,7 @@ func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref.Ref
 			return err
 		}
 		if f.dryRun {
-			printResult(env, preview)
+			outcome.Print(env, preview)
 			return nil
 		}
 		showBlast(env, preview)
@@ -114,7 +115,7 @@ func remove(ctx context.Context, env *term.Env, c *client.Client, refs []ref.Ref
 		if err != nil {
 			return err
 		}
-		printResult(env, res)
+		outcome.Print(env, res)
 	}
 	return nil
 }
@@ -131,7 +132,7 @@ func isNotFound(err error) bool {
 func (f *deleteFlags) preview(ctx context.Context, c *client.Client, refs []ref.Ref) (*v1.Result, error) {
 	named, seen := make(map[string]bool), make(map[string]bool)
 	for _, r := range refs {
-		named[itemID(v1.ResultItem{Kind: r.Kind.Kind, Tenant: r.Tenant, Name: r.Name})] = true
+		named[outcome.ID(v1.ResultItem{Kind: r.Kind.Kind, Tenant: r.Tenant, Name: r.Name})] = true
 	}
 	all := &v1.Result{DryRun: true}
 	for _, r := range refs {
@@ -143,10 +144,10 @@ func (f *deleteFlags) preview(ctx context.Context, c *client.Client, refs []ref.
 			return nil, err
 		}
 		for _, i := range res.Items {
-			id := itemID(i)
+			id := outcome.ID(i)
 			if !named[id] && !f.cascade {
 				return nil, &v1.Error{
-					Code: v1.CodeInUse, Object: itemID(v1.ResultItem{Kind: r.Kind.Kind, Tenant: r.Tenant, Name: r.Name}),
+					Code: v1.CodeInUse, Object: outcome.ID(v1.ResultItem{Kind: r.Kind.Kind, Tenant: r.Tenant, Name: r.Name}),
 					Message: "it is in use by " + id + ", which the file does not name", Fix: "delete that first, or delete all of it with --cascade",
 				}
 			}
@@ -166,7 +167,7 @@ func showBlast(env *term.Env, res *v1.Result) {
 			fmt.Fprintf(env.Err, "  and %d more\n", len(res.Items)-10)
 			return
 		}
-		fmt.Fprintf(env.Err, "  %s will be %s\n", itemID(item), item.Action)
+		fmt.Fprintf(env.Err, "  %s will be %s\n", outcome.ID(item), item.Action)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	v1 "weft/api/v1"
 	"weft/client"
 	"weft/internal/cli/names"
+	"weft/internal/cli/outcome"
 	"weft/internal/cli/ref"
 	"weft/internal/cli/show"
 	"weft/internal/cli/term"
@@ -116,7 +117,7 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 		t.Add("Subnets:", show.Dash(strings.Join(rt.Spec.Subnets, ",")))
 		t.Add("Number:", fmt.Sprint(rt.Status.Number))
 	}
-	if a, ok := appliedOf(o); ok {
+	if a, ok := outcome.Applied(o); ok {
 		text := fmt.Sprintf("on %d of %d nodes", a.Applied, a.Nodes)
 		if len(a.Waiting) > 0 {
 			text += ", waiting for " + strings.Join(a.Waiting, ", ")

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/client"
+	"weft/internal/cli/show"
 	"weft/internal/cli/term"
 )
 
@@ -21,7 +23,8 @@ func newDiffCommand(env *term.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff -f FILE",
 		Short: "Show what apply would change",
-		Long:  `Show what apply would change, as a unified diff. Exits with 0 if nothing would, 1 if something would, more on an error.`,
+		Long: `Show what apply would change, as a unified diff of what is stored and what the server would store. Exits with 0 if nothing would
+change, 1 if something would, more than 1 on an error.`,
 		Example: `  weft diff -f network.yaml
   weft diff -f examples/ -R && echo nothing to do`,
 		Args: cobra.NoArgs,
@@ -52,14 +55,15 @@ func runDiff(ctx context.Context, env *term.Env, files fileFlags) error {
 	if err != nil {
 		return err
 	}
-	if len(docs) <= 5000 { // the server's own checks, as far as one dry run sees all of its documents
-		if _, err := c.Apply(ctx, docs, client.ApplyOptions{DryRun: true}); err != nil {
-			return err
-		}
+	res, err := c.Apply(ctx, docs, client.ApplyOptions{DryRun: true})
+	if err != nil {
+		return err
 	}
 	differs := false
-	for _, d := range docs {
-		d.Default()
+	for i, d := range docs {
+		if d, err = after(d, res.Items[i]); err != nil {
+			return err
+		}
 		old, err := c.Get(ctx, d.GetKind(), d.Meta().Tenant, d.Meta().Name)
 		var e *v1.Error
 		switch {
@@ -68,11 +72,11 @@ func runDiff(ctx context.Context, env *term.Env, files fileFlags) error {
 		case err != nil:
 			return err
 		}
-		was, err := intent(old)
+		was, err := show.Intent(old)
 		if err != nil {
 			return err
 		}
-		will, err := intent(d)
+		will, err := show.Intent(d)
 		if err != nil {
 			return err
 		}
@@ -89,14 +93,12 @@ func runDiff(ctx context.Context, env *term.Env, files fileFlags) error {
 	return nil
 }
 
-// intent is the part of a resource that users write, as YAML.
-func intent(o v1.Object) (string, error) {
-	if o == nil {
-		return "", nil
+// after is a document as the server would store it.
+func after(d v1.Object, item v1.ResultItem) (v1.Object, error) {
+	if len(item.Object) == 0 { // an older server does not say
+		d.Default()
+		return d, nil
 	}
-	c := v1.Clone(o)
-	c.ClearStatus()
-	m := c.Meta()
-	*m = v1.Metadata{Name: m.Name, Tenant: m.Tenant, Labels: m.Labels}
-	return term.ToYAML(c)
+	out, _ := v1.New(d.GetKind())
+	return out, json.Unmarshal(item.Object, out)
 }

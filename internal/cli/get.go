@@ -37,12 +37,14 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
 		Example: `  weft get vpc,subnet,port -o wide
   weft get port -t red
   weft get port red/web-1 -o yaml
+  weft get port -A -o csv > ports.csv
+  weft get port -t red -o jsonpath='{range .items[*]}{.metadata.name} {.status.addresses[0]}{"\n"}{end}'
   weft get port -t red --watch
   weft get drops`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: names.Refs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := term.CheckFormat(f.format, "table", "wide", "yaml", "json", "name"); err != nil {
+			if err := show.CheckFormat(f.format); err != nil {
 				return err
 			}
 			drops := args[0] == "drops" || args[0] == "drop"
@@ -68,7 +70,7 @@ tenant and reason. Where neither -t nor the context names a tenant, it lists tho
 	}
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.all, "all-tenants", "A", false, "of all tenants")
-	fl.StringVarP(&f.format, "output", "o", "table", "table, wide, yaml, json, name")
+	fl.StringVarP(&f.format, "output", "o", "table", show.Formats)
 	fl.StringVarP(&f.selector, "selector", "l", "", "only with these labels: key=value[,key=value]")
 	fl.BoolVarP(&f.watch, "watch", "w", false, "go on with what changes")
 	return cmd
@@ -143,7 +145,7 @@ func parseSelector(s string) (func(v1.Object) bool, error) {
 
 // watch prints what there is, and then a line for each change, with what happened in front.
 func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref.Ref, f getFlags, def string) error {
-	if len(refs) != 1 || f.format == "yaml" {
+	if len(refs) != 1 || term.CheckFormat(f.format, "table", "wide", "name", "json") != nil {
 		return term.Usagef("--watch follows one kind, as a table, -o wide, -o name or -o json")
 	}
 	match, err := parseSelector(f.selector)
@@ -159,13 +161,13 @@ func watch(ctx context.Context, env *term.Env, c *client.Client, refs []ref.Ref,
 	}
 	ctx, stop := term.WithSignals(ctx)
 	defer stop()
-	show := watchPrinter(env, r.Kind.Kind, f.format)
+	step := watchPrinter(env, r.Kind.Kind, f.format)
 	for {
 		err := watchOnce(ctx, c, r, tenant, func(t v1.EventType, o v1.Object) error {
 			if !match(o) || (r.Name != "" && r.Name != o.Meta().Name) {
 				return nil
 			}
-			return show(t, o)
+			return step(t, o)
 		})
 		var e *v1.Error
 		if !errors.As(err, &e) || e.Code != v1.CodeExpired {

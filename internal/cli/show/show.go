@@ -4,6 +4,7 @@
 package show
 
 import (
+	"encoding/csv"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/cli/jsonpath"
 	"weft/internal/cli/term"
 )
 
@@ -152,26 +154,49 @@ func Age(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
+// Formats are the values of -o that Objects knows.
+const Formats = "table, wide, yaml, json, name, csv, jsonpath=TEMPLATE"
+
+// CheckFormat refuses a value of -o that Objects does not know.
+func CheckFormat(format string) error {
+	if text, ok := strings.CutPrefix(format, "jsonpath="); ok {
+		if _, err := jsonpath.Parse(text); err != nil {
+			return term.Usagef("-o %s: %w", format, err)
+		}
+		return nil
+	}
+	if format == "jsonpath" {
+		return term.Usagef("-o jsonpath needs a template, for example -o jsonpath='{.items[*].metadata.name}'")
+	}
+	return term.CheckFormat(format, strings.Split(Formats, ", ")...)
+}
+
 // Objects writes resources in one of the formats of -o; with several kinds, one table each. one says that a single
 // resource was asked for by name.
 func Objects(env *term.Env, format string, kinds []v1.KindInfo, byKind map[v1.Kind][]v1.Object, one bool) error {
+	var all []v1.Object
+	for _, k := range kinds {
+		all = append(all, byKind[k.Kind]...)
+	}
+	if text, ok := strings.CutPrefix(format, "jsonpath="); ok {
+		return fill(env, text, all, one)
+	}
 	switch format {
 	case "name":
-		for _, k := range kinds {
-			for _, o := range byKind[k.Kind] {
-				fmt.Fprintln(env.Out, v1.ID(o))
-			}
+		for _, o := range all {
+			fmt.Fprintln(env.Out, v1.ID(o))
 		}
 		return nil
 	case "json", "yaml":
-		var all []v1.Object
-		for _, k := range kinds {
-			all = append(all, byKind[k.Kind]...)
-		}
 		if one && format == "json" && len(all) == 1 {
 			return env.WriteJSON(all[0])
 		}
 		return documents(env, format, all)
+	case "csv":
+		if len(kinds) > 1 {
+			return term.Usagef("-o csv is a table of one kind: ask for one after the other")
+		}
+		return commas(env, Columns(kinds[0].Kind), all)
 	}
 	for i, k := range kinds {
 		if i > 0 {
@@ -188,6 +213,38 @@ func Objects(env *term.Env, format string, kinds []v1.KindInfo, byKind map[v1.Ki
 		}
 	}
 	return nil
+}
+
+// fill writes a template filled from one resource, or from the list of all.
+func fill(env *term.Env, text string, all []v1.Object, one bool) error {
+	t, err := jsonpath.Parse(text)
+	if err != nil {
+		return term.Usage(err)
+	}
+	from := list(all)
+	if one && len(all) == 1 {
+		from = all[0]
+	}
+	doc, err := jsonpath.Document(from)
+	if err != nil {
+		return err
+	}
+	out := t.Text(doc)
+	if !strings.HasSuffix(out, "\n") {
+		out += "\n"
+	}
+	_, err = io.WriteString(env.Out, out)
+	return err
+}
+
+// commas writes all columns as RFC 4180 has it.
+func commas(env *term.Env, cols []Column, all []v1.Object) error {
+	w := csv.NewWriter(env.Out)
+	rows := [][]string{Heads(cols, true)}
+	for _, o := range all {
+		rows = append(rows, Cells(cols, true, o))
+	}
+	return w.WriteAll(rows)
 }
 
 // Heads lists the heads of columns.
@@ -212,13 +269,18 @@ func Cells(cols []Column, wide bool, o v1.Object) []string {
 	return out
 }
 
+// list is what -o json makes of several resources.
+func list(objects []v1.Object) any {
+	if objects == nil {
+		objects = []v1.Object{}
+	}
+	return map[string]any{"apiVersion": v1.APIVersion, "kind": "List", "items": objects}
+}
+
 // documents writes one JSON list, or YAML documents that apply reads again.
 func documents(env *term.Env, format string, objects []v1.Object) error {
 	if format == "json" {
-		if objects == nil {
-			objects = []v1.Object{}
-		}
-		return env.WriteJSON(map[string]any{"apiVersion": v1.APIVersion, "kind": "List", "items": objects})
+		return env.WriteJSON(list(objects))
 	}
 	for i, o := range objects {
 		text, err := term.ToYAML(o)
@@ -233,4 +295,16 @@ func documents(env *term.Env, format string, objects []v1.Object) error {
 		}
 	}
 	return nil
+}
+
+// Intent is the part of a resource that users write, as YAML; "" of none.
+func Intent(o v1.Object) (string, error) {
+	if o == nil {
+		return "", nil
+	}
+	c := v1.Clone(o)
+	c.ClearStatus()
+	m := c.Meta()
+	*m = v1.Metadata{Name: m.Name, Tenant: m.Tenant, Labels: m.Labels}
+	return term.ToYAML(c)
 }
