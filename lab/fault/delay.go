@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -112,8 +113,16 @@ func undelay(ctx context.Context, w *work) error {
 	if err := unpin(ctx, w); err != nil {
 		return err
 	}
-	time.Sleep(w.fault.By + lookEvery) // as long as the last frame waits
+	for _, r := range w.fault.Relays { // asked to end, it sends what it has first
+		if err := w.l.Signal(r.Node, r.Program, syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, lab.ErrTarget) {
+			return err
+		}
+	}
+	deadline := time.Now().Add(w.fault.By + endWithin)
 	for _, r := range w.fault.Relays {
+		for time.Now().Before(deadline) && ctx.Err() == nil && w.l.Signal(r.Node, r.Program, 0) == nil {
+			time.Sleep(lookEvery)
+		}
 		if err := w.l.Kill(r.Node, r.Program); err != nil {
 			return err
 		}
@@ -121,8 +130,8 @@ func undelay(ctx context.Context, w *work) error {
 	return nil
 }
 
-// RelayFrames is the relay's own process: it runs in the node's namespace until it is killed.
-func RelayFrames(device, tapName string, by time.Duration) error {
+// RelayFrames is the relay's own process: it runs in the node's namespace until ctx ends, and sends what it has then.
+func RelayFrames(ctx context.Context, device, tapName string, by time.Duration) error {
 	own, err := net.InterfaceByName(device)
 	if err != nil {
 		return fmt.Errorf("find device %s: %w", device, err)
@@ -146,19 +155,30 @@ func RelayFrames(device, tapName string, by time.Duration) error {
 		bytes []byte
 	}
 	waiting := make(chan frame, waitingMax)
-	go func() {
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	defer close(waiting)
+	sender.Go(func() {
 		for f := range waiting {
 			time.Sleep(time.Until(f.due))
 			_ = unix.Sendto(out, f.bytes, 0, &unix.SockaddrLinklayer{Ifindex: own.Index}) // a link that is down loses it
 		}
-	}()
+	})
 	buf := make([]byte, 1<<16)
 	for {
-		n, err := unix.Read(tap, buf)
+		ready := []unix.PollFd{{Fd: int32(tap), Events: unix.POLLIN}}
+		n, err := unix.Poll(ready, int(lookEvery/time.Millisecond))
+		if n == 0 && ctx.Err() != nil {
+			return nil
+		}
+		if n == 0 || errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		n, err = unix.Read(tap, buf)
 		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
-		if errors.Is(err, syscall.EIO) { // the tap is not up yet
+		if errors.Is(err, syscall.EIO) && ctx.Err() == nil { // the tap is not up yet
 			time.Sleep(time.Millisecond)
 			continue
 		}

@@ -234,12 +234,14 @@ func newRelayCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "relay DEVICE TAP DELAY", Short: "Delay what leaves by a device (started by 'weft lab fault delay')", Hidden: true, Args: cobra.ExactArgs(3),
 		Example: "  weft lab fault relay tor-1 delay-1 20ms",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			by, err := time.ParseDuration(args[2])
 			if err != nil {
 				return term.Usage(err)
 			}
-			return fault.RelayFrames(args[0], args[1], by)
+			ctx, stop := term.WithSignals(cmd.Context())
+			defer stop()
+			return fault.RelayFrames(ctx, args[0], args[1], by)
 		},
 	}
 }
