@@ -4,16 +4,16 @@
 SHELL   := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault
+PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault ./bench/overlay
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/node/dhcp ./internal/apiserver ./internal/store ./client
-UNIT    := . ./api/... ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
+UNIT    := . ./api/... ./bench ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
 DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping traceroute udhcpc isc-dhcp-client dhcpcd-base qemu-system-x86 bird2 frr
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
 timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build generate fmt lint test test-form test-unit test-fuzz test-root scenario soak lab demo vm fuzz deps clean
+.PHONY: help build generate fmt lint test test-form test-unit test-fuzz test-root scenario soak lab demo bench vm fuzz deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ lab: build ## bring the lab up (as root)
 
 demo: ## build, bring a data centre up, show that it works, leave it running (as root)
 	@tools/demo
+
+bench: build ## measure the packet path beside what the kernel has, on a quiet machine; four minutes (as root)
+	bin/weft bench overlay
 
 fuzz: ## fuzz each decoder of bytes from outside: every Fuzz function there is; TIME=60s
 	@tools/fuzz $(or $(TIME),60s)

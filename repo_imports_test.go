@@ -38,7 +38,8 @@ var layers = []struct{ folder, may string }{
 	{"bpf", "internal/node internal/netns internal/southbound internal/trace"},
 	// From outside: what a user could do as well.
 	{"lab", "api client internal/netns"},
-	{"internal/cli", "api client lab"},
+	{"bench", "api client lab internal/netns"},
+	{"internal/cli", "api client lab bench"},
 	{"test", "api client lab"},
 	{"tools", ""},
 	// Wiring. Nothing imports it.

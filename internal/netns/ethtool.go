@@ -14,6 +14,9 @@ import (
 const (
 	ethtoolGetTxChecksum = 0x16
 	ethtoolSetTxChecksum = 0x17
+	ethtoolSetTSO        = 0x1f
+	ethtoolSetGSO        = 0x24
+	ethtoolSetGRO        = 0x2c
 )
 
 // ethtoolValue is the kernel's struct ethtool_value.
@@ -59,7 +62,7 @@ func (n *Namespace) ethtool(device string, v *ethtoolValue) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("checksum offload of %s in %s: %w", device, n.name, err)
+		return fmt.Errorf("offload of %s in %s: %w", device, n.name, err)
 	}
 	return nil
 }
