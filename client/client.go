@@ -160,10 +160,22 @@ func (c *Client) Status(ctx context.Context) (*v1.ClusterStatus, error) {
 	return &out, nil
 }
 
-// Join returns what a machine needs to become a node.
-func (c *Client) Join(ctx context.Context) (*v1.Join, error) {
+// Join makes a join token and returns what a machine needs to become a node by it.
+func (c *Client) Join(ctx context.Context, r v1.JoinRequest) (*v1.Join, error) {
 	var out v1.Join
-	return &out, c.call(ctx, http.MethodGet, "/api/v1/join", nil, nil, &out)
+	return &out, c.call(ctx, http.MethodPost, "/api/v1/join", nil, r, &out)
+}
+
+// JoinTokens lists the join tokens, the newest first.
+func (c *Client) JoinTokens(ctx context.Context) ([]v1.JoinToken, error) {
+	var out v1.JoinTokens
+	err := c.call(ctx, http.MethodGet, "/api/v1/join/tokens", nil, nil, &out)
+	return out.Items, err
+}
+
+// RevokeJoinToken ends a join token. Nodes that were enrolled by it stay.
+func (c *Client) RevokeJoinToken(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/api/v1/join/tokens/"+url.PathEscape(id), nil, nil, nil)
 }
 
 // Drops returns the drop counters of a tenant, "" for all, and a sentence for each node that did not answer.

@@ -2,7 +2,10 @@
 
 package v1
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // List is the answer to a request for many resources of one kind.
 type List struct {
@@ -134,6 +137,8 @@ type AgentStatus struct {
 	Version     string       `json:"version"`
 	PID         int          `json:"pid" doc:"Number of the agent's process."`
 	Removed     string       `json:"removed,omitempty" doc:"Why the machine is no node any more, where it was removed."`
+	Certificate time.Time    `json:"certificateEnds,omitzero" doc:"When the node's certificate ends; absent: it has none."`
+	Unproven    string       `json:"unproven,omitempty" doc:"Why the server does not give the node a certificate, where it said so."`
 	Connected   bool         `json:"connected" doc:"The stream to a server is up."`
 	Synced      bool         `json:"synced" doc:"All rows the server has for the node are in effect."`
 	Revision    uint64       `json:"revision"`
@@ -167,7 +172,32 @@ type TraceStep struct {
 
 // Join is what a machine needs to become a node.
 type Join struct {
-	Server string `json:"server" doc:"Host and port of the nodes' stream; the host is empty where the server listens on all of its addresses."`
-	Token  string `json:"token" doc:"Lets a node join."`
-	CAHash string `json:"caHash" doc:"SHA-256 of the certificate of the server's authority, as sha256:HEX."`
+	Server string    `json:"server" doc:"Host and port of the nodes' stream; the host is empty where the server listens on all of its addresses."`
+	Token  string    `json:"token" doc:"Join token: it lets a machine have its first certificate, and nothing else. It is shown here only."`
+	CAHash string    `json:"caHash" doc:"SHA-256 of the certificate of the server's authority, as sha256:HEX."`
+	ID     string    `json:"id" doc:"Name of the token, by which it is listed and revoked."`
+	Ends   time.Time `json:"ends" doc:"When the token ends."`
+}
+
+// JoinRequest says what a join token is to be good for.
+type JoinRequest struct {
+	For  string `json:"for,omitempty" doc:"How long the token is good, 1 second to 30 days; default 1h." example:"1h"`
+	Node string `json:"node,omitempty" doc:"The only node that may be joined with it, also if there is one of that name, which is not heard any more. Default: any that is not there yet." example:"host-1"`
+	Uses int    `json:"uses,omitempty" minimum:"0" maximum:"1000" doc:"How many machines may use it; default: any number."`
+}
+
+// JoinToken is a join token, of which the server itself knows only a hash.
+type JoinToken struct {
+	ID    string    `json:"id"`
+	State string    `json:"state" doc:"Good, Ended, UsedUp or Revoked." enum:"Good,Ended,UsedUp,Revoked"`
+	Node  string    `json:"node,omitempty" doc:"The only node that may be joined with it."`
+	Uses  int       `json:"uses,omitempty" doc:"How many machines may use it; absent: any number."`
+	Used  int       `json:"used" doc:"How many have."`
+	Made  time.Time `json:"made"`
+	Ends  time.Time `json:"ends"`
+}
+
+// JoinTokens is all join tokens that are kept.
+type JoinTokens struct {
+	Items []JoinToken `json:"items" doc:"The newest first."`
 }

@@ -73,6 +73,8 @@ type NodeStatus struct {
 	Version  string    `json:"version,omitempty" doc:"Build of the agent."`
 	Kernel   string    `json:"kernel,omitempty" doc:"Kernel release of the node."`
 	LastSeen time.Time `json:"lastSeen,omitzero" doc:"When the node was last heard."`
+
+	CertificateEnds time.Time `json:"certificateEnds,omitzero" doc:"When the certificate ends by which the node is known, unless it is renewed before; absent: it was not connected since the server started."`
 }
 
 // VPC is a tenant's private network: addresses of the tenant's own choice behind one distributed virtual router.

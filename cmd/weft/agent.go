@@ -49,7 +49,7 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
 	f.StringVar(&cfg.Site, "site", "", "data centre of the node")
 	f.StringVar(&cfg.Server, "server", "", "host:port of the server's southbound address")
 	f.StringVar(&cfg.CAFile, "ca", "/etc/weft/ca.pem", "certificate of the server's authority (ca.pem of its state directory)")
-	f.StringVar(&cfg.TokenFile, "token-file", "/etc/weft/node.token", "file with the token that lets a node join (node.token of the server's state directory)")
+	f.StringVar(&cfg.TokenFile, "token-file", "/etc/weft/node.token", "file with a join token, for the node's first certificate; not read once it has one")
 	f.StringVar(&address, "address", "", "underlay address of this node's tunnel end")
 	f.IntVar(&cfg.UnderlayMTU, "underlay-mtu", 1500, "MTU of the underlay, bytes; the overlay has 50 less")
 	f.DurationVar(&cfg.ScanEvery, "scan-every", time.Minute, "how often to look for what somebody else has changed in the kernel, give or take a quarter")

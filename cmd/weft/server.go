@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,7 @@ func serverCommand(version string) *cobra.Command {
 streams it to the nodes. It can be stopped and started at any time; nodes forward without it.
 
 At the first start it makes, in its state directory: ca.pem (give it to clients and nodes), admin.token (opens the
-API) and node.token (lets a node join).`,
+API) and node.token (the first join token: it lets machines become nodes for a day; 'weft node token' makes others).`,
 		Example: `  weft server --southbound-listen 192.0.2.10:7444
   weft server --state-dir /srv/weft --etcd-endpoints http://192.0.2.21:2379,http://192.0.2.22:2379
   weft server --config /etc/weft/server.yaml
@@ -67,6 +68,8 @@ API) and node.token (lets a node join).`,
 	f.StringSliceVar(&cfg.Names, "name", nil, "further host name or address that the server's certificate is for")
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use instead of the embedded one")
 	f.DurationVar(&cfg.CertificateLife, "certificate-life", 0, "how long the server's certificate is good; it is made anew, without a restart, after two thirds of that (default a year)")
+	f.DurationVar(&cfg.NodeLife, "node-certificate-life", 0, "how long a node's certificate is good; nodes renew theirs after two thirds of that (default 24h)")
+	f.DurationVar(&cfg.NodeGrace, "node-certificate-grace", 0, "for how long after its end a node's certificate still renews itself; after that the machine is joined again (default 168h)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
 	file = configfile.Add(cmd, serverConfig)
 	return cmd
@@ -80,8 +83,13 @@ func checkServer(cfg server.Config, api, southbound string) error {
 	if cfg.StateDir == "" {
 		wrong = append(wrong, errors.New("--state-dir is required: the server keeps its authority and tokens there"))
 	}
-	if cfg.CertificateLife < 0 {
-		wrong = append(wrong, fmt.Errorf("--certificate-life: %s is in the past", cfg.CertificateLife))
+	for _, d := range []struct {
+		flag string
+		life time.Duration
+	}{{"certificate-life", cfg.CertificateLife}, {"node-certificate-life", cfg.NodeLife}, {"node-certificate-grace", cfg.NodeGrace}} {
+		if d.life < 0 {
+			wrong = append(wrong, fmt.Errorf("--%s: %s is in the past", d.flag, d.life))
+		}
 	}
 	return errors.Join(wrong...)
 }

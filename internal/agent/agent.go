@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"weft/internal/agent/enrol"
 	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
 	"weft/internal/node/kernel/device"
@@ -38,7 +39,7 @@ type Config struct {
 	Site        string
 	Server      string     // host:port of the southbound stream
 	CAFile      string     // PEM of the server's authority
-	TokenFile   string     // what the node presents
+	TokenFile   string     // join token, for the node's first certificate
 	Address     netip.Addr // the node's tunnel end
 	StateDir    string
 	RunDir      string        // holds agent.sock
@@ -52,15 +53,16 @@ type Config struct {
 
 // Agent is a running agent. All of the node's functions belong to the goroutine of Run; others reach them through do.
 type Agent struct {
-	cfg     Config
-	client  *southbound.Client
-	path    *kernel.Datapath
-	upgrade switcher // the same
-	ports   *port.Ports
-	overlay *overlay.Overlay
-	routing *routing.Routing
-	dhcp    *dhcp.Server        // has its own goroutine; apply tells it of ports
-	journal *southbound.Journal // of rows, on disk
+	cfg      Config
+	client   *southbound.Client
+	identity *enrol.Identity
+	path     *kernel.Datapath
+	upgrade  switcher // the same
+	ports    *port.Ports
+	overlay  *overlay.Overlay
+	routing  *routing.Routing
+	dhcp     *dhcp.Server        // has its own goroutine; apply tells it of ports
+	journal  *southbound.Journal // of rows, on disk
 	// What it had at the start, until it is in effect, or something better.
 	recalled map[southbound.Key]southbound.Row
 	known    chan struct{} // closed once that is decided
@@ -142,7 +144,7 @@ func newAgent(cfg Config) (*Agent, error) {
 		a.removed, err = loadRemoved(cfg.StateDir)
 	}
 	if err == nil {
-		a.client, err = dial(cfg, a)
+		err = a.prove(cfg)
 	}
 	if err != nil {
 		return nil, errors.Join(err, path.Close())

@@ -4,36 +4,43 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"os"
-	"strings"
+	"sync"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-
-	"weft/internal/base/clock"
+	"weft/internal/agent/enrol"
+	"weft/internal/base/nodeid"
 	"weft/internal/southbound"
 )
 
-// dial prepares the stream: TLS against the server's own authority, and the node's token.
-func dial(cfg Config, node *Agent) (*southbound.Client, error) {
-	pem, err := os.ReadFile(cfg.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the server's authority (--ca): %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", cfg.CAFile)
-	}
-	token, err := os.ReadFile(cfg.TokenFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the node's token (--token-file): %w", err)
-	}
-	return southbound.NewClient(southbound.ClientConfig{
-		Server: cfg.Server, Token: strings.TrimSpace(string(token)), Node: node, Name: cfg.Node, Log: cfg.Log,
-		Removed: func(reason error) { node.leave(context.Background(), reason.Error()) },
-		Dial:    []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, Time: clock.Now, MinVersion: tls.VersionTLS13}))},
+// prove prepares what the node proves itself with, and the stream that it does so for.
+func (a *Agent) prove(cfg Config) (err error) {
+	leave := func(reason error) { a.leave(context.Background(), reason.Error()) }
+	a.identity, err = enrol.New(enrol.Config{
+		ID: nodeid.ID{Node: cfg.Node, Machine: a.machine}, Server: cfg.Server, CAFile: cfg.CAFile, TokenFile: cfg.TokenFile,
+		Dir: cfg.StateDir, Log: cfg.Log, Removed: leave,
 	})
+	if err != nil {
+		return err
+	}
+	a.client, err = southbound.NewClient(southbound.ClientConfig{
+		Server: cfg.Server, Node: a, Name: cfg.Node, Log: cfg.Log, Dial: a.identity.Dial, Removed: leave, Unproven: a.identity.Unproven,
+	})
+	return err
+}
+
+// follow keeps the stream to the server, and the certificate that it takes, unless and until the node is removed.
+func (a *Agent) follow(ctx context.Context) {
+	if reason := a.whyRemoved(); reason != "" {
+		a.leave(ctx, reason)
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { a.identity.Run(ctx) })
+	select {
+	case <-a.identity.Ready():
+		a.client.Run(ctx)
+	case <-ctx.Done():
+	}
 }

@@ -248,6 +248,7 @@ func (a *Agent) status(ctx context.Context) (v1.AgentStatus, error) {
 	defer a.mu.Unlock()
 	st.Connected, st.Synced, st.Revision, st.Rows = a.connected, a.synced && a.connected, a.revision, len(a.rows)
 	st.Mended, st.Removed = a.mended, a.removed
+	st.Certificate, st.Unproven = a.identity.State()
 	for _, f := range a.failures {
 		st.Errors = append(st.Errors, f.Key+": "+f.Message)
 	}

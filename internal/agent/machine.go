@@ -93,15 +93,6 @@ func (a *Agent) leave(ctx context.Context, reason string) {
 	})
 }
 
-// follow keeps the stream to the server, unless and until the node is removed.
-func (a *Agent) follow(ctx context.Context) {
-	if reason := a.whyRemoved(); reason != "" {
-		a.leave(ctx, reason)
-		return
-	}
-	a.client.Run(ctx)
-}
-
 func (a *Agent) whyRemoved() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 
 // RegisterNode makes the node what it says of itself: created at its first hello, its address and roles followed later.
 // Labels, being drained, and a site that the node does not know, stay what users wrote. A machine that was removed is refused, and
-// so is another one under the name of a node that is alive; a machine that is set up anew is taken for the node that it was.
+// so is another one under the name of a node: a machine that takes a node's place was written down as it was enrolled.
 func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) {
 	var action v1.Action
 	machine := n.Status.Machine
@@ -28,13 +28,13 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 		if found, ok := tx.Get(v1.KindNode, "", n.Name); ok {
 			old := found.(*v1.Node)
 			doc.Labels, doc.Spec.Site, doc.Spec.Drained = old.Labels, cmp.Or(n.Spec.Site, old.Spec.Site), old.Spec.Drained
-			if was := old.Status.Machine; was != "" && machine != "" && was != machine && s.alive(old) {
+			if was := old.Status.Machine; was != "" && machine != "" && was != machine {
 				return refuse(old, http.StatusConflict, v1.CodeInUse, "metadata.name", "give each machine a name of its own (weft node join --name)",
-					"another machine is this node, and alive")
+					"another machine is this node")
 			}
 		}
-		if machine != "" && tx.Counter(removedCounter(machine)) > 0 {
-			return removedError(n.Name)
+		if machine != "" && tx.Counter(RemovedCounter(machine)) > 0 {
+			return RemovedError(n.Name)
 		}
 		a := newAdmission(tx, clock.Now().UTC().Truncate(time.Second))
 		a.self = true
@@ -66,22 +66,16 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 // Member reports with an error that a node is none any more.
 func (s *Server) Member(node string) error {
 	if _, ok := s.cfg.Store.View().Get(v1.KindNode, "", node); !ok {
-		return removedError(node)
+		return RemovedError(node)
 	}
 	return nil
 }
 
-// alive reports whether the node's agent is connected.
-func (s *Server) alive(n *v1.Node) bool {
-	c := v1.Clone(n)
-	s.cfg.Live.Fill(c)
-	return c.Status.State != v1.NodeGone && c.Status.State != v1.NodeNever
-}
+// RemovedCounter is above 0 where a machine was removed: it is not to come back by itself.
+func RemovedCounter(machine string) string { return "removed/" + machine }
 
-// removedCounter is above 0 where a machine was removed: it is not to come back by itself.
-func removedCounter(machine string) string { return "removed/" + machine }
-
-func removedError(node string) error {
+// RemovedError is the refusal of a machine that was removed.
+func RemovedError(node string) error {
 	return &v1.Error{
 		Status: http.StatusConflict, Code: v1.CodeNodeRemoved, Object: "node/" + node, Message: "the node was removed from the system",
 		Fix: "if it is to be a node again, join it: 'weft node token' tells how",

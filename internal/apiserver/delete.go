@@ -101,7 +101,7 @@ func drop(tx *store.Tx, o, root v1.Object) (v1.ResultItem, error) {
 		}
 	}
 	if n, ok := o.(*v1.Node); ok && n.Status.Machine != "" {
-		if _, err := tx.Next(removedCounter(n.Status.Machine), 1, math.MaxUint64); err != nil {
+		if _, err := tx.Next(RemovedCounter(n.Status.Machine), 1, math.MaxUint64); err != nil {
 			return item, err
 		}
 	}

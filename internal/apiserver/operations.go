@@ -305,11 +305,7 @@ func (s *Server) registerCluster() {
 		}
 		return &body[json.RawMessage]{out}, nil
 	})
-	huma.Register(s.api, s.operation("join", http.MethodGet, "/api/v1/join", "Tell what a machine needs to become a node"),
-		func(ctx context.Context, _ *nothing) (*body[v1.Join], error) {
-			s.audit(ctx, "join token")
-			return &body[v1.Join]{s.cfg.Join}, nil
-		})
+	s.registerJoin()
 	health := s.operation("health", http.MethodGet, "/healthz", "Tell that the server answers")
 	health.Security = []map[string][]string{}
 	huma.Register(s.api, health, func(context.Context, *nothing) (*body[map[string]string], error) {

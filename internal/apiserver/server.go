@@ -43,12 +43,20 @@ type Live interface {
 	Ask(ctx context.Context, node, what string, argument json.RawMessage) (json.RawMessage, error)
 }
 
+// Joins are the join tokens: what lets machines become nodes.
+type Joins interface {
+	Make(ctx context.Context, r v1.JoinRequest) (*v1.Join, error)
+	List() []v1.JoinToken
+	// Revoke ends a token. Nodes that were enrolled by it stay.
+	Revoke(ctx context.Context, id string) error
+}
+
 // Config is what a Server needs. Every field is required.
 type Config struct {
 	Store   *store.Store
 	Live    Live
 	Token   string // opens everything
-	Join    v1.Join
+	Joins   Joins
 	Version string
 	Log     *slog.Logger
 }

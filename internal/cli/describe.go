@@ -83,6 +83,9 @@ func describe(ctx context.Context, env *term.Env, c *client.Client, o v1.Object)
 		t.Add("Site:", show.Dash(o.Spec.Site))
 		t.Add("State:", strings.TrimSuffix(show.NodeState(o)+": "+o.Status.Reason, ": "))
 		t.Add("Last heard:", show.Age(o.Status.LastSeen)+" ago")
+		if end := o.Status.CertificateEnds; !end.IsZero() {
+			t.Add("Certificate:", "ends "+end.UTC().Format(time.RFC3339))
+		}
 		t.Add("Number:", fmt.Sprint(o.Status.Number))
 		t.Add("Ports:", fmt.Sprint(o.Status.Ports))
 		t.Add("Rows:", fmt.Sprint(o.Status.Rows))

@@ -19,7 +19,6 @@ import (
 	"strings"
 	"time"
 
-	v1 "weft/api/v1"
 	"weft/internal/base/clock"
 	"weft/internal/server/authority"
 )
@@ -28,7 +27,7 @@ import (
 //
 //	ca.pem ca.key     the authority, made at the first start; ca.pem is what clients and nodes are given
 //	admin.token       opens the API
-//	node.token        opens the nodes' stream
+//	node.token        the first join token, good for a day from the first start
 //
 // The server's own certificate is in memory only.
 type credential struct {
@@ -63,14 +62,18 @@ func loadCredentials(cfg Config) (*credential, error) {
 	return c, err
 }
 
-// join is what a machine needs to become a node of the server whose stream listens at an address.
-func (c *credential) join(at net.Addr) v1.Join {
+// caHash is what a machine that joins compares the authority with.
+func (c *credential) caHash() string {
 	hash := sha256.Sum256(c.authority.Certificate().Raw)
-	j := v1.Join{Server: at.String(), Token: c.nodeToken, CAHash: "sha256:" + hex.EncodeToString(hash[:])}
-	if a, err := netip.ParseAddrPort(j.Server); err == nil && a.Addr().IsUnspecified() {
-		j.Server = net.JoinHostPort("", strconv.Itoa(int(a.Port())))
+	return "sha256:" + hex.EncodeToString(hash[:])
+}
+
+// streamAddress is where nodes reach the stream: without a host, where the server listens on all of its addresses.
+func streamAddress(at net.Addr) string {
+	if a, err := netip.ParseAddrPort(at.String()); err == nil && a.Addr().IsUnspecified() {
+		return net.JoinHostPort("", strconv.Itoa(int(a.Port())))
 	}
-	return j
+	return at.String()
 }
 
 // loadToken reads a token of 256 bits, or makes one.

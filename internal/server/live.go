@@ -15,6 +15,8 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/clock"
+	"weft/internal/server/enrol"
 	"weft/internal/southbound"
 	"weft/internal/store"
 )
@@ -25,8 +27,10 @@ type live struct {
 	hub        *southbound.Hub
 	nodes      *southbound.Server
 	controller *controller
+	enrol      *enrol.Service
 	version    string
 	started    time.Time
+	nodeLife   time.Duration // of nodes' certificates
 }
 
 // askWithin bounds a question to a node where the caller set no bound.
@@ -95,6 +99,12 @@ func (l *live) portState(p *v1.Port) string {
 	return "Attached"
 }
 
+// alive reports whether a node's agent is connected.
+func (l *live) alive(node string) bool {
+	p, ok := l.nodes.Presence(node)
+	return ok && p.Alive
+}
+
 func (l *live) fillNode(n *v1.Node) {
 	for _, o := range l.store.View().List(v1.KindPort, "") {
 		if o.(*v1.Port).Status.Node == n.Name {
@@ -108,7 +118,7 @@ func (l *live) fillNode(n *v1.Node) {
 	}
 	st := l.hub.Node(presence.Number)
 	n.Status.Rows = st.Rows
-	n.Status.LastSeen = presence.LastSeen
+	n.Status.LastSeen, n.Status.CertificateEnds = presence.LastSeen, presence.Until
 	n.Status.Version, n.Status.Kernel = presence.Hello.Version, presence.Hello.Kernel
 	switch {
 	case !presence.Alive:
@@ -147,6 +157,10 @@ func (l *live) Status(ctx context.Context) v1.ClusterStatus {
 		case v1.NodeNever:
 			st.Warnings = append(st.Warnings, fmt.Sprintf("%s: its agent has not been heard since the server started", n.Name))
 		}
+		if left := n.Status.CertificateEnds.Sub(clock.Now()); n.Status.Ready && left < l.nodeLife/6 { // half of what there is for tries
+			st.Warnings = append(st.Warnings, fmt.Sprintf("%s: its certificate ends in %s and was not renewed; the log of its agent says why",
+				n.Name, left.Round(time.Second)))
+		}
 		for _, f := range l.hub.Node(n.Status.Number).Failures {
 			st.Warnings = append(st.Warnings, fmt.Sprintf("%s: %s: %s", n.Name, f.Key, f.Message))
 		}
@@ -184,7 +198,7 @@ func (l *live) Drops(ctx context.Context, tenant string) ([]v1.Drop, error) {
 	var errs []error
 	for _, o := range view.List(v1.KindNode, "") {
 		node := o.Meta().Name
-		if p, ok := l.nodes.Presence(node); !ok || !p.Alive {
+		if !l.alive(node) {
 			continue
 		}
 		wg.Go(func() {

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +24,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/apiserver"
+	"weft/internal/server/enrol"
 	"weft/internal/southbound"
 	"weft/internal/store"
 )
@@ -37,6 +37,8 @@ type Config struct {
 	Names           []string      // host names and addresses that the server's certificate is for
 	EtcdEndpoints   []string      // empty: embedded
 	CertificateLife time.Duration // of the server's certificate, which is made anew after two thirds of it; 0: a year
+	NodeLife        time.Duration // of nodes' certificates, which nodes renew after two thirds of it; 0: a day
+	NodeGrace       time.Duration // for so long after its end a node's certificate still renews itself; 0: a week
 	Version         string
 	Log             *slog.Logger
 }
@@ -54,13 +56,21 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return fmt.Errorf("start server: %w", err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	l := &live{store: st, hub: southbound.NewHub(), version: cfg.Version, started: time.Now()}
-	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Token: creds.adminToken, Join: creds.join(cfg.Southbound.Addr()), Log: cfg.Log, Version: cfg.Version})
+	joins := enrol.NewTokens(st, streamAddress(cfg.Southbound.Addr()), creds.caHash())
+	if err := joins.First(ctx, creds.nodeToken); err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	l := &live{store: st, hub: southbound.NewHub(), version: cfg.Version, started: time.Now(), nodeLife: cmp.Or(cfg.NodeLife, enrol.Life)}
+	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Token: creds.adminToken, Joins: joins, Log: cfg.Log, Version: cfg.Version})
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
 	l.nodes = southbound.NewServer(southbound.ServerConfig{
-		Hub: l.hub, Handler: &nodes{api: api, store: st, log: cfg.Log}, Token: creds.nodeToken, Log: cfg.Log,
+		Hub: l.hub, Handler: &nodes{api: api, store: st, log: cfg.Log}, Identify: enrol.CallerOf, Log: cfg.Log,
+	})
+	l.enrol = enrol.New(enrol.Config{
+		Store: st, Authority: creds.authority, Life: cfg.NodeLife, Grace: cfg.NodeGrace, Log: cfg.Log,
+		Alive: l.alive, Renewed: l.nodes.Renewed,
 	})
 	l.controller = newController(st, l.hub, cfg.Log)
 	l.controller.removed = func(n *v1.Node) {
@@ -79,15 +89,18 @@ func serve(ctx context.Context, cfg Config, creds *credential, api *apiserver.Se
 	wg.Go(func() { l.controller.run(ctx) })
 
 	tlsConfig := &tls.Config{GetCertificate: creds.server.get, MinVersion: tls.VersionTLS13}
-	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)),
+	forNodes := tlsConfig.Clone()
+	forNodes.ClientAuth = tls.RequestClientCert // and enrol's guard looks at it, as what joins has none yet
+	g := grpc.NewServer(append(l.enrol.Options(), grpc.Creds(credentials.NewTLS(forNodes)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.ConnectionTimeout(10*time.Second))
+		grpc.ConnectionTimeout(10*time.Second))...)
 	l.nodes.Register(g)
+	l.enrol.Register(g)
 	h := &http.Server{
 		Handler: api.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		TLSConfig:   tlsConfig.Clone(),
+		TLSConfig:   tlsConfig,
 	}
 	failed := make(chan error, 2)
 	wg.Go(func() { failed <- g.Serve(cfg.Southbound) })
@@ -163,11 +176,7 @@ func refuse(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	body, jerr := json.Marshal(e)
-	if jerr != nil {
-		return err
-	}
-	return &southbound.RefusedError{JSON: body, Text: e.Error()}
+	return southbound.Refused(e)
 }
 
 // compareDrops orders counters by node, tenant and reason.

@@ -5,12 +5,14 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -28,6 +30,8 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	v1 "weft/api/v1"
+	"weft/internal/base/nodeid"
+	"weft/internal/server/authority"
 	"weft/internal/southbound"
 )
 
@@ -208,13 +212,38 @@ func (s *site) joinAs(n *node, last byte) {
 	s.connect(n)
 }
 
+// certificate makes a node's certificate as the server would.
+func (s *site) certificate(id nodeid.ID, life time.Duration) *tls.Certificate {
+	s.t.Helper()
+	a, err := authority.Load(s.dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	pair, err := a.NodePair(id, life)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return pair
+}
+
+// showing is how to reach the stream with a certificate; nil: with none.
+func (s *site) showing(pair *tls.Certificate) []grpc.DialOption {
+	c := &tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1"}
+	if pair != nil {
+		c.Certificates = []tls.Certificate{*pair}
+	}
+	return []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(c))}
+}
+
 // connect runs the node's client against this server.
 func (s *site) connect(n *node) {
 	s.t.Helper()
+	n.machine = cmp.Or(n.machine, "machine-of-"+n.name)
+	pair := s.certificate(nodeid.ID{Node: n.name, Machine: n.machine}, time.Hour)
 	c, err := southbound.NewClient(southbound.ClientConfig{
-		Server: s.southbound, Token: s.token("node"), Node: n, Name: n.name, Log: slog.New(slog.DiscardHandler),
+		Server: s.southbound, Node: n, Name: n.name, Log: slog.New(slog.DiscardHandler),
 		Removed: func(err error) { n.mu.Lock(); n.gone = err.Error(); n.mu.Unlock() },
-		Dial:    []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1"}))},
+		Dial:    func() []grpc.DialOption { return s.showing(pair) },
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -583,4 +612,40 @@ func TestWatchTellsWhatBecomesOfIt(t *testing.T) {
 	wait("Attached")
 	h1.stop()
 	wait("NodeGone")
+}
+
+// status makes a request and returns what it came to.
+func (s *site) status(method, path string, in any) int {
+	s.t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, _ := http.NewRequestWithContext(s.t.Context(), method, s.api+path, bytes.NewReader(body))
+	req.Header.Set("Authorization", "Bearer "+s.token("admin"))
+	resp, err := s.http().Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// grep returns a file below dir that has the text; "": none has.
+func grep(t *testing.T, dir, text string) (found string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if bytes.Contains(data, []byte(text)) {
+			found = path
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

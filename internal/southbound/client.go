@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"weft/internal/southbound/pb"
 )
@@ -32,17 +33,18 @@ type Node interface {
 	Connected(up bool)
 }
 
-// ClientConfig is what a Client needs. Every field but Dial is required.
+// ClientConfig is what a Client needs.
 type ClientConfig struct {
 	Server string // host:port
-	Token  string
 	Node   Node
 	Name   string // of the node
 	Log    *slog.Logger
-	Dial   []grpc.DialOption // transport credentials among them
+	Dial   func() []grpc.DialOption // asked for each connection; transport credentials are among them
 
 	// Removed is told, once, that the server has removed the node; the client does not come back then. It may be nil.
 	Removed func(reason error)
+	// Unproven is told each time that the server does not take the node's proof of who it is. It may be nil.
+	Unproven func(reason error)
 }
 
 // Client is the node's side of the stream.
@@ -58,7 +60,7 @@ type Client struct {
 
 // NewClient returns a client; it connects when Run is called.
 func NewClient(cfg ClientConfig) (*Client, error) {
-	conn, err := grpc.NewClient(cfg.Server, cfg.Dial...) // each session has its own: this one only tells whether it can be
+	conn, err := grpc.NewClient(cfg.Server, cfg.Dial()...) // each session has its own: this one only tells whether it can be
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Server, err)
 	}
@@ -78,9 +80,12 @@ func (c *Client) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if c.cfg.Removed != nil && isRemoved(err) {
+		if c.cfg.Removed != nil && IsRemoved(err) {
 			c.cfg.Removed(err)
 			return
+		}
+		if c.cfg.Unproven != nil && status.Code(err) == codes.Unauthenticated {
+			c.cfg.Unproven(err)
 		}
 		if time.Since(started) > 5*time.Second {
 			wait = least
@@ -92,10 +97,6 @@ func (c *Client) Run(ctx context.Context) {
 		}
 		wait = min(2*wait, most)
 	}
-}
-
-func (c *Client) authorize(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.cfg.Token)
 }
 
 // outbox sends from several goroutines, one message at a time.
@@ -119,7 +120,7 @@ func (c *Client) session(ctx context.Context) error {
 	ctx, cancelCause := context.WithCancelCause(ctx)
 	cancel := func() { cancelCause(context.Canceled) }
 	defer cancel()
-	conn, err := grpc.NewClient(c.cfg.Server, c.cfg.Dial...)
+	conn, err := grpc.NewClient(c.cfg.Server, c.cfg.Dial()...)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (c *Client) session(ctx context.Context) error {
 	api := pb.NewSouthboundClient(conn)
 	watchdog := time.AfterFunc(3*goneAfter, func() { cancelCause(errSilent) })
 	defer watchdog.Stop()
-	stream, err := api.Sync(c.authorize(ctx))
+	stream, err := api.Sync(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (c *Client) session(ctx context.Context) error {
 	}
 	if err := out.send(encodeHello(hello, epoch, revision)); err != nil {
 		_, err = stream.Recv() // the reason why the server refused
-		return fromStatus(err)
+		return FromStatus(err)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -163,7 +164,7 @@ func (c *Client) session(ctx context.Context) error {
 			return errSilent
 		}
 		if err != nil {
-			return fromStatus(err)
+			return FromStatus(err)
 		}
 		watchdog.Reset(goneAfter)
 		if !up {
@@ -350,9 +351,9 @@ func (c *Client) Claim(ctx context.Context, tenant, port string, move bool) (str
 	if err != nil {
 		return "", err
 	}
-	r, err := api.Claim(c.authorize(ctx), &pb.ClaimRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Move: move})
+	r, err := api.Claim(ctx, &pb.ClaimRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Move: move})
 	if err != nil {
-		return "", fromStatus(err)
+		return "", FromStatus(err)
 	}
 	return r.GetBinding(), nil
 }
@@ -363,8 +364,8 @@ func (c *Client) Release(ctx context.Context, tenant, port, binding string) erro
 	if err != nil {
 		return err
 	}
-	_, err = api.Release(c.authorize(ctx), &pb.ReleaseRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Binding: binding})
-	return fromStatus(err)
+	_, err = api.Release(ctx, &pb.ReleaseRequest{Node: c.cfg.Name, Tenant: tenant, Port: port, Binding: binding})
+	return FromStatus(err)
 }
 
 func encodeHello(h Hello, epoch string, revision uint64) *pb.NodeMessage {

@@ -3,7 +3,6 @@
 package southbound
 
 import (
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -24,8 +23,17 @@ func (e *RefusedError) Error() string { return e.Text }
 
 const refusedMark = "weft-refused:"
 
-// toStatus makes a gRPC error of a handler's error.
-func toStatus(err error) error {
+// Refused makes a refusal of an error of the API, which has a form in JSON.
+func Refused(e error) error {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return e
+	}
+	return &RefusedError{JSON: body, Text: e.Error()}
+}
+
+// ToStatus makes a gRPC error of a handler's error.
+func ToStatus(err error) error {
 	var refused *RefusedError
 	if errors.As(err, &refused) {
 		return status.Error(codes.FailedPrecondition, refusedMark+string(refused.JSON))
@@ -33,8 +41,8 @@ func toStatus(err error) error {
 	return status.Error(codes.Unavailable, err.Error())
 }
 
-// fromStatus undoes toStatus.
-func fromStatus(err error) error {
+// FromStatus undoes ToStatus.
+func FromStatus(err error) error {
 	st, ok := status.FromError(err)
 	if !ok {
 		return err
@@ -46,8 +54,8 @@ func fromStatus(err error) error {
 	return &RefusedError{JSON: json.RawMessage(body), Text: "refused by the server: " + readable(body)}
 }
 
-// isRemoved reports whether the server says that the node was removed.
-func isRemoved(err error) bool {
+// IsRemoved reports whether the server says that the node was removed.
+func IsRemoved(err error) bool {
 	var refused *RefusedError
 	var e struct{ Code string }
 	return errors.As(err, &refused) && json.Unmarshal(refused.JSON, &e) == nil && e.Code == codeRemoved
@@ -73,6 +81,3 @@ func readable(body string) string {
 	}
 	return text
 }
-
-// equalSecret compares in constant time.
-func equalSecret(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

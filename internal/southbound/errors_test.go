@@ -19,7 +19,7 @@ func FuzzRefusal(f *testing.F) {
 		if code == uint32(codes.OK) {
 			return
 		}
-		err := fromStatus(status.Error(codes.Code(code), message))
+		err := FromStatus(status.Error(codes.Code(code), message))
 		var refused *RefusedError
 		if err == nil || errors.As(err, &refused) && refused.Text == "" {
 			t.Fatalf("%d %q became %v", code, message, err)
@@ -28,7 +28,7 @@ func FuzzRefusal(f *testing.F) {
 			return
 		}
 		var again *RefusedError
-		if !errors.As(fromStatus(toStatus(refused)), &again) || string(again.JSON) != string(refused.JSON) || again.Text != refused.Text {
+		if !errors.As(FromStatus(ToStatus(refused)), &again) || string(again.JSON) != string(refused.JSON) || again.Text != refused.Text {
 			t.Errorf("%q came back as %q", refused, again)
 		}
 	})

@@ -15,9 +15,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"weft/internal/base/clock"
 	"weft/internal/southbound/pb"
 )
 
@@ -53,12 +53,18 @@ type Handler interface {
 	Release(ctx context.Context, node, tenant, port, binding string) error
 }
 
+// Caller is who a node has proved to be.
+type Caller struct {
+	Node, Machine string
+	Until         time.Time // when the proof ends
+}
+
 // ServerConfig is what a Server needs. Every field is required.
 type ServerConfig struct {
-	Hub     *Hub
-	Handler Handler
-	Token   string // what nodes must present
-	Log     *slog.Logger
+	Hub      *Hub
+	Handler  Handler
+	Identify func(ctx context.Context) (Caller, error) // who calls; its error is what the caller gets
+	Log      *slog.Logger
 }
 
 // Server is the server's side of the stream.
@@ -83,6 +89,7 @@ type session struct {
 	sending  atomic.Int64 // since when a message waits to be sent, in Unix nanoseconds; 0: none does
 	lastSeen time.Time    // guarded by Server.mu
 	open     bool         // guarded by Server.mu
+	until    time.Time    // guarded by Server.mu; when the node's proof of who it is ends
 }
 
 // Presence is what a server knows of a node's connection.
@@ -90,7 +97,8 @@ type Presence struct {
 	Hello    Hello
 	Number   uint16
 	LastSeen time.Time
-	Alive    bool // connected, and heard within 2.5 s
+	Alive    bool      // connected, and heard within 2.5 s
+	Until    time.Time // when the certificate ends by which it is connected, or its latest renewal
 }
 
 // NewServer returns a server that Register adds to a gRPC server.
@@ -103,7 +111,8 @@ func (s *Server) Register(g *grpc.Server) { pb.RegisterSouthboundServer(g, s) }
 
 // Sync serves one node until its stream ends.
 func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerMessage]) error {
-	if err := s.authenticate(stream.Context()); err != nil {
+	caller, err := s.cfg.Identify(stream.Context())
+	if err != nil {
 		return err
 	}
 	first, err := stream.Recv()
@@ -118,16 +127,22 @@ func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.ServerM
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
+	if err := caller.is(hello.Node); err != nil {
+		return err
+	}
+	if hello.Machine != caller.Machine {
+		return status.Errorf(codes.PermissionDenied, "the certificate is machine %s's, and not %q's", caller.Machine, hello.Machine)
+	}
 	number, err := s.cfg.Handler.Join(stream.Context(), hello)
 	if err != nil {
-		return toStatus(err)
+		return ToStatus(err)
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	ses := s.open(hello, number)
+	ses := s.open(hello, number, caller.Until)
 	defer s.close(ses)
 	if err := s.cfg.Handler.Member(hello.Node); err != nil { // it was removed before it could be told so
-		return toStatus(err)
+		return ToStatus(err)
 	}
 	log := s.cfg.Log.With("node", hello.Node)
 	log.Info("node connected", "number", number, "resume", m.GetRevision())
@@ -155,12 +170,15 @@ func (s *Server) supervise(ses *session, ends <-chan error) error {
 		case err := <-ends:
 			return err
 		case err := <-ses.drop:
-			return toStatus(err)
+			return ToStatus(err)
 		case <-look.C:
 		}
 		s.mu.Lock()
-		silent := time.Since(ses.lastSeen)
+		silent, until := time.Since(ses.lastSeen), ses.until
 		s.mu.Unlock()
+		if clock.Now().After(until) {
+			return status.Errorf(codes.Unauthenticated, "the node's certificate ended at %s, and was not renewed", until.UTC().Format(time.RFC3339))
+		}
 		if silent > goneAfter {
 			return status.Errorf(codes.DeadlineExceeded, "the node was not heard for %s", goneAfter)
 		}
@@ -196,26 +214,34 @@ func (ses *session) push(stream grpc.BidiStreamingServer[pb.NodeMessage, pb.Serv
 	return stream.Send(m)
 }
 
-// authenticate checks the token that came with the call.
-func (s *Server) authenticate(ctx context.Context) error {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if v := md.Get("authorization"); len(v) == 1 && equalSecret(v[0], "Bearer "+s.cfg.Token) {
-		return nil
+// is refuses a caller that speaks for another node.
+func (c Caller) is(node string) error {
+	if c.Node != node {
+		return status.Errorf(codes.PermissionDenied, "the certificate is node %s's, and not %q's", c.Node, node)
 	}
-	return status.Error(codes.Unauthenticated, "the node's token is missing or wrong; it is in node.token in the server's state directory")
+	return nil
+}
+
+// Renewed tells that a node has a proof that ends later; a stream that it has goes on until then.
+func (s *Server) Renewed(c Caller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ses := s.sessions[c.Node]; ses != nil && ses.hello.Machine == c.Machine && c.Until.After(ses.until) {
+		ses.until = c.Until
+	}
 }
 
 // errTakenOver ends the stream of a node that opened another one.
 var errTakenOver = errors.New("another stream of this node took over")
 
-func (s *Server) open(hello Hello, number uint16) *session {
+func (s *Server) open(hello Hello, number uint16, until time.Time) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.sessions[hello.Node]; old != nil {
 		old.end(errTakenOver)
 	}
 	ses := &session{
-		hello: hello, number: number, open: true, lastSeen: time.Now(),
+		hello: hello, number: number, open: true, lastSeen: time.Now(), until: until,
 		ask: make(chan *pb.Ask, 16), drop: make(chan error, 1),
 	}
 	s.joins++
@@ -334,7 +360,7 @@ func (s *Server) Presence(node string) (Presence, bool) {
 	}
 	return Presence{
 		Hello: ses.hello, Number: ses.number, LastSeen: ses.lastSeen,
-		Alive: ses.open && time.Since(ses.lastSeen) < goneAfter,
+		Alive: ses.open && time.Since(ses.lastSeen) < goneAfter, Until: ses.until,
 	}, true
 }
 
@@ -387,25 +413,34 @@ func (s *Server) Ask(ctx context.Context, node, what string, argument json.RawMe
 	}
 }
 
+// callerIs refuses a call in the name of another node.
+func (s *Server) callerIs(ctx context.Context, node string) error {
+	caller, err := s.cfg.Identify(ctx)
+	if err != nil {
+		return err
+	}
+	return caller.is(node)
+}
+
 // Claim binds a port for the node that calls.
 func (s *Server) Claim(ctx context.Context, r *pb.ClaimRequest) (*pb.ClaimResponse, error) {
-	if err := s.authenticate(ctx); err != nil {
+	if err := s.callerIs(ctx, r.GetNode()); err != nil {
 		return nil, err
 	}
 	binding, err := s.cfg.Handler.Claim(ctx, r.GetNode(), r.GetTenant(), r.GetPort(), r.GetMove())
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, ToStatus(err)
 	}
 	return &pb.ClaimResponse{Binding: binding}, nil
 }
 
 // Release gives a binding up for the node that calls.
 func (s *Server) Release(ctx context.Context, r *pb.ReleaseRequest) (*pb.ReleaseResponse, error) {
-	if err := s.authenticate(ctx); err != nil {
+	if err := s.callerIs(ctx, r.GetNode()); err != nil {
 		return nil, err
 	}
 	if err := s.cfg.Handler.Release(ctx, r.GetNode(), r.GetTenant(), r.GetPort(), r.GetBinding()); err != nil {
-		return nil, toStatus(err)
+		return nil, ToStatus(err)
 	}
 	return &pb.ReleaseResponse{}, nil
 }

@@ -15,7 +15,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"weft/internal/southbound/pb"
 )
@@ -51,6 +54,28 @@ func (desk) Claim(_ context.Context, node, _, port string, _ bool) (string, erro
 
 func (desk) Release(context.Context, string, string, string, string) error { return nil }
 
+// proof is what a node of these tests shows: its name, and whether that is true.
+type proof map[string]string
+
+func (p proof) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return p, nil
+}
+
+func (p proof) RequireTransportSecurity() bool { return false }
+
+func says(node, token string) []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(proof{"node": node, "token": token})}
+}
+
+// whoSays believes those who know the secret.
+func whoSays(ctx context.Context) (Caller, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if v := md.Get("token"); len(v) != 1 || v[0] != "secret" {
+		return Caller{}, status.Error(codes.Unauthenticated, "who are you?")
+	}
+	return Caller{Node: md.Get("node")[0], Until: time.Now().Add(time.Hour)}, nil
+}
+
 func newSite(t *testing.T) *site { t.Helper(); return newSiteWith(t, desk{}) }
 
 func newSiteWith(t *testing.T, h Handler) *site {
@@ -60,7 +85,7 @@ func newSiteWith(t *testing.T, h Handler) *site {
 		t.Fatal(err)
 	}
 	s := &site{hub: NewHub(), addr: l.Addr().String()}
-	s.srv = NewServer(ServerConfig{Hub: s.hub, Handler: h, Token: "secret", Log: slog.New(slog.DiscardHandler)})
+	s.srv = NewServer(ServerConfig{Hub: s.hub, Handler: h, Identify: whoSays, Log: slog.New(slog.DiscardHandler)})
 	g := grpc.NewServer()
 	s.srv.Register(g)
 	go g.Serve(l) //nolint:errcheck // ends with Stop
@@ -123,8 +148,8 @@ func (l *listener) count() int {
 func (s *site) connect(t *testing.T, l *listener, token string) (c *Client, stop func()) {
 	t.Helper()
 	c, err := NewClient(ClientConfig{
-		Server: s.addr, Token: token, Node: l, Name: l.name, Log: slog.New(slog.DiscardHandler),
-		Dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
+		Server: s.addr, Node: l, Name: l.name, Log: slog.New(slog.DiscardHandler),
+		Dial: func() []grpc.DialOption { return says(l.name, token) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +360,7 @@ func TestCVE201909735OddRowOfOneTenantStopsNoOther(t *testing.T) {
 }
 
 func TestRefusalIsReadable(t *testing.T) {
-	err := fromStatus(toStatus(&RefusedError{JSON: json.RawMessage(`{"object":"node/h","field":"spec.address","message":"it is IPv6","fix":"give it IPv4"}`)}))
+	err := FromStatus(ToStatus(&RefusedError{JSON: json.RawMessage(`{"object":"node/h","field":"spec.address","message":"it is IPv6","fix":"give it IPv4"}`)}))
 	if want := "refused by the server: node/h: spec.address: it is IPv6 (give it IPv4)"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
@@ -440,13 +465,12 @@ func TestHalfOpenConnectionIsNoticedByBothAndReplaced(t *testing.T) {
 func TestNodeThatReadsNothingIsDropped(t *testing.T) {
 	s := newSite(t)
 	s.srv.readsWithin = 500 * time.Millisecond
-	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(s.addr, says("n1", "secret")...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := &Client{cfg: ClientConfig{Token: "secret"}}
-	stream, err := pb.NewSouthboundClient(conn).Sync(c.authorize(t.Context()))
+	stream, err := pb.NewSouthboundClient(conn).Sync(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func addNode(ctx context.Context, env *term.Env, l *lab.Lab, n lab.TopologyNode)
 	if err != nil {
 		return err
 	}
-	join, err := c.Join(ctx)
+	join, err := c.Join(ctx, v1.JoinRequest{Node: n.Name, Uses: 1})
 	if err != nil {
 		return err
 	}

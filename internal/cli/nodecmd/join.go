@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -43,8 +44,9 @@ func newJoinCommand(env *term.Env) *cobra.Command {
 		Short: "Make this machine a node",
 		Long: `Make this machine a node of a running system; 'weft node token' prints this command with what it needs. Run it as root. It
 looks whether the machine can be one, fetches the server's authority and compares it with --ca-hash, writes configuration
-and token, starts the agent (as a systemd unit, where systemd runs; otherwise in the background), and waits until the
-node is ready. No other node is touched. It can be repeated.`,
+and token, starts the agent (as a systemd unit, where systemd runs; otherwise in the background), which gets the node's
+certificate by the token, and waits until the node is ready; the token is removed then. No other node is touched. It can
+be repeated.`,
 		Example: `  weft node join 192.0.2.10:7444 --token TOKEN --ca-hash sha256:6f1c…
   weft node join weft.example:7444 --token-file token --ca-hash sha256:6f1c… --name rack1-7 --address 192.0.2.31`,
 		Args: cobra.ExactArgs(1),
@@ -205,7 +207,12 @@ func (j *joining) await(ctx context.Context) error {
 		case err != nil:
 		case st.Removed != "":
 			return &v1.Error{Code: v1.CodeNodeRemoved, Object: "node/" + st.Node, Message: st.Removed, Fix: "join it again"}
+		case st.Unproven != "" && st.Certificate.IsZero():
+			return &v1.Error{Code: v1.CodeUnauthorized, Object: "node/" + st.Node, Message: st.Unproven, Fix: "repeat the command, with another token"}
 		case st.Connected && st.Synced:
+			if err := os.Remove(j.TokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) { // it has served
+				return fmt.Errorf("remove the join token: %w", err)
+			}
 			j.tell("ready after %.1f s, %d rows", time.Since(started).Seconds(), st.Rows)
 			_, err := fmt.Fprintf(j.env.Out, "node/%s joined\n", st.Node)
 			return err

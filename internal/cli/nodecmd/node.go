@@ -9,9 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -27,7 +24,7 @@ func New(env *term.Env, nodes cobra.CompletionFunc) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "node",
 		Short: "Let machines join the system, drain them, remove them",
-		Long: `The life of a node: 'weft node token' prints the command that makes a machine a node, and that is run on the machine.
+		Long: `The life of a node: 'weft node token' makes a join token and prints the command that makes a machine a node, which is run there.
 'weft node drain' lets no further ports be attached there; once the last is gone, 'weft node remove' takes the node out.
 'weft get nodes' lists them.`,
 		Example: "  weft node token\n  weft node drain host-3 --wait\n  weft node remove host-3",
@@ -36,64 +33,8 @@ func New(env *term.Env, nodes cobra.CompletionFunc) *cobra.Command {
 	for _, c := range []*cobra.Command{drain, resume, remove} {
 		c.ValidArgsFunction = nodes
 	}
-	cmd.AddCommand(newTokenCommand(env), newJoinCommand(env), drain, resume, remove)
+	cmd.AddCommand(newTokenCommand(env, nodes), newJoinCommand(env), drain, resume, remove)
 	return cmd
-}
-
-func newTokenCommand(env *term.Env) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "token", Short: "Print the command that makes a machine a node", Args: cobra.NoArgs,
-		Long: `Print the command that makes a machine a node, to be run there as root. It holds a secret: who has it can let machines
-join.`,
-		Example: "  weft node token\n  weft node token -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := term.CheckFormat(format, "table", "json", "yaml"); err != nil {
-				return err
-			}
-			c, target, err := env.Client()
-			if err != nil {
-				return err
-			}
-			j, err := c.Join(cmd.Context())
-			if err != nil {
-				return err
-			}
-			j.Server = serverOf(j.Server, target.Server)
-			if host, _, _ := net.SplitHostPort(j.Server); isLoopback(host) {
-				fmt.Fprintf(env.Err, "warning: %s is reached from this machine only; start the server with --southbound-listen and an address that the nodes reach\n", j.Server)
-			}
-			switch format {
-			case "json":
-				return env.WriteJSON(j)
-			case "yaml":
-				text, err := term.ToYAML(j)
-				fmt.Fprint(env.Out, text)
-				return err
-			}
-			_, err = fmt.Fprintf(env.Out, "weft node join %s --token %s --ca-hash %s\n", j.Server, j.Token, j.CAHash)
-			return err
-		},
-	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, json, yaml")
-	return cmd
-}
-
-// serverOf completes the stream's address where the server listens on all of its own: nodes reach it as this client does.
-func serverOf(stream, api string) string {
-	host, port, err := net.SplitHostPort(stream)
-	if err != nil || host != "" {
-		return stream
-	}
-	if u, err := url.Parse(api); err == nil {
-		host = u.Hostname()
-	}
-	return net.JoinHostPort(host, port)
-}
-
-func isLoopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 func newDrainCommand(env *term.Env) *cobra.Command {

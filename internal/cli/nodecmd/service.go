@@ -69,7 +69,7 @@ func (j *joining) write(ca []byte) error {
 	if _, err := os.Stat(filepath.Join(j.StateDir, "removed")); err == nil {
 		again = "; the machine was a node before, and joins as a new one"
 	}
-	for _, name := range []string{"machine", "removed"} { // the machine gets another identity: under the old one it may have been removed
+	for _, name := range []string{"machine", "removed", "identity.pem"} { // the machine gets another identity: under the old one it may have been removed
 		if err := os.Remove(filepath.Join(j.StateDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget what the machine was before: %w", err)
 		}

@@ -74,7 +74,179 @@ func (x Route_Via) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Route_Via.Descriptor instead.
 func (Route_Via) EnumDescriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{18, 0}
+	return file_southbound_proto_rawDescGZIP(), []int{21, 0}
+}
+
+type EnrolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Machine       string                 `protobuf:"bytes,3,opt,name=machine,proto3" json:"machine,omitempty"`
+	Request       []byte                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // PKCS #10, DER: the node's key, and the node's name as a URI
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrolRequest) Reset() {
+	*x = EnrolRequest{}
+	mi := &file_southbound_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrolRequest) ProtoMessage() {}
+
+func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrolRequest.ProtoReflect.Descriptor instead.
+func (*EnrolRequest) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *EnrolRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // as in EnrolRequest; its key may be a new one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_southbound_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RenewRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type NodeCertificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // DER
+	Life          int64                  `protobuf:"varint,2,opt,name=life,proto3" json:"life,omitempty"`              // how long it is good from now on, nanoseconds: the node's clock need not be right
+	Authorities   [][]byte               `protobuf:"bytes,3,rep,name=authorities,proto3" json:"authorities,omitempty"` // DER; by these the node is to believe the server from now on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeCertificate) Reset() {
+	*x = NodeCertificate{}
+	mi := &file_southbound_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeCertificate) ProtoMessage() {}
+
+func (x *NodeCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeCertificate.ProtoReflect.Descriptor instead.
+func (*NodeCertificate) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *NodeCertificate) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *NodeCertificate) GetLife() int64 {
+	if x != nil {
+		return x.Life
+	}
+	return 0
+}
+
+func (x *NodeCertificate) GetAuthorities() [][]byte {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
 }
 
 type NodeMessage struct {
@@ -92,7 +264,7 @@ type NodeMessage struct {
 
 func (x *NodeMessage) Reset() {
 	*x = NodeMessage{}
-	mi := &file_southbound_proto_msgTypes[0]
+	mi := &file_southbound_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -104,7 +276,7 @@ func (x *NodeMessage) String() string {
 func (*NodeMessage) ProtoMessage() {}
 
 func (x *NodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[0]
+	mi := &file_southbound_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -117,7 +289,7 @@ func (x *NodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeMessage.ProtoReflect.Descriptor instead.
 func (*NodeMessage) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{0}
+	return file_southbound_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *NodeMessage) GetMessage() isNodeMessage_Message {
@@ -205,7 +377,7 @@ type ServerMessage struct {
 
 func (x *ServerMessage) Reset() {
 	*x = ServerMessage{}
-	mi := &file_southbound_proto_msgTypes[1]
+	mi := &file_southbound_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +389,7 @@ func (x *ServerMessage) String() string {
 func (*ServerMessage) ProtoMessage() {}
 
 func (x *ServerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[1]
+	mi := &file_southbound_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +402,7 @@ func (x *ServerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerMessage.ProtoReflect.Descriptor instead.
 func (*ServerMessage) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{1}
+	return file_southbound_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ServerMessage) GetMessage() isServerMessage_Message {
@@ -297,7 +469,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_southbound_proto_msgTypes[2]
+	mi := &file_southbound_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +481,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[2]
+	mi := &file_southbound_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +494,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{2}
+	return file_southbound_proto_rawDescGZIP(), []int{5}
 }
 
 // Hello opens a stream.
@@ -344,7 +516,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_southbound_proto_msgTypes[3]
+	mi := &file_southbound_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +528,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[3]
+	mi := &file_southbound_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +541,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{3}
+	return file_southbound_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hello) GetNode() string {
@@ -454,7 +626,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_southbound_proto_msgTypes[4]
+	mi := &file_southbound_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +638,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[4]
+	mi := &file_southbound_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +651,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{4}
+	return file_southbound_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Binding) GetTenant() string {
@@ -515,7 +687,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_southbound_proto_msgTypes[5]
+	mi := &file_southbound_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +699,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[5]
+	mi := &file_southbound_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +712,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{5}
+	return file_southbound_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ack) GetEpoch() string {
@@ -576,7 +748,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_southbound_proto_msgTypes[6]
+	mi := &file_southbound_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +760,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[6]
+	mi := &file_southbound_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +773,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{6}
+	return file_southbound_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Failure) GetVni() uint32 {
@@ -640,7 +812,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_southbound_proto_msgTypes[7]
+	mi := &file_southbound_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +824,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[7]
+	mi := &file_southbound_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +837,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{7}
+	return file_southbound_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Rows) GetEpoch() string {
@@ -722,7 +894,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_southbound_proto_msgTypes[8]
+	mi := &file_southbound_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +906,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[8]
+	mi := &file_southbound_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +919,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{8}
+	return file_southbound_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ask) GetId() uint64 {
@@ -782,7 +954,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_southbound_proto_msgTypes[9]
+	mi := &file_southbound_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +966,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[9]
+	mi := &file_southbound_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +979,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{9}
+	return file_southbound_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -841,7 +1013,7 @@ type Prefix struct {
 
 func (x *Prefix) Reset() {
 	*x = Prefix{}
-	mi := &file_southbound_proto_msgTypes[10]
+	mi := &file_southbound_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1025,7 @@ func (x *Prefix) String() string {
 func (*Prefix) ProtoMessage() {}
 
 func (x *Prefix) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[10]
+	mi := &file_southbound_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1038,7 @@ func (x *Prefix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prefix.ProtoReflect.Descriptor instead.
 func (*Prefix) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{10}
+	return file_southbound_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Prefix) GetAddress() []byte {
@@ -900,7 +1072,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_southbound_proto_msgTypes[11]
+	mi := &file_southbound_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1084,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[11]
+	mi := &file_southbound_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1097,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{11}
+	return file_southbound_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Row) GetRow() isRow_Row {
@@ -1042,7 +1214,7 @@ type VPC struct {
 
 func (x *VPC) Reset() {
 	*x = VPC{}
-	mi := &file_southbound_proto_msgTypes[12]
+	mi := &file_southbound_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1226,7 @@ func (x *VPC) String() string {
 func (*VPC) ProtoMessage() {}
 
 func (x *VPC) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[12]
+	mi := &file_southbound_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1239,7 @@ func (x *VPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPC.ProtoReflect.Descriptor instead.
 func (*VPC) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{12}
+	return file_southbound_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VPC) GetVni() uint32 {
@@ -1117,7 +1289,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_southbound_proto_msgTypes[13]
+	mi := &file_southbound_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1301,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[13]
+	mi := &file_southbound_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1314,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{13}
+	return file_southbound_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Subnet) GetVni() uint32 {
@@ -1185,7 +1357,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_southbound_proto_msgTypes[14]
+	mi := &file_southbound_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1369,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[14]
+	mi := &file_southbound_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1382,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{14}
+	return file_southbound_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Peer) GetVni() uint32 {
@@ -1260,7 +1432,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_southbound_proto_msgTypes[15]
+	mi := &file_southbound_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1444,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[15]
+	mi := &file_southbound_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1457,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{15}
+	return file_southbound_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Port) GetVni() uint32 {
@@ -1376,7 +1548,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_southbound_proto_msgTypes[16]
+	mi := &file_southbound_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1560,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[16]
+	mi := &file_southbound_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1573,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{16}
+	return file_southbound_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Interface) GetAddress() []byte {
@@ -1438,7 +1610,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_southbound_proto_msgTypes[17]
+	mi := &file_southbound_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1622,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[17]
+	mi := &file_southbound_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1635,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{17}
+	return file_southbound_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Location) GetVni() uint32 {
@@ -1515,7 +1687,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_southbound_proto_msgTypes[18]
+	mi := &file_southbound_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1699,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[18]
+	mi := &file_southbound_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1712,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{18}
+	return file_southbound_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Route) GetVni() uint32 {
@@ -1597,7 +1769,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_southbound_proto_msgTypes[19]
+	mi := &file_southbound_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1781,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[19]
+	mi := &file_southbound_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1794,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{19}
+	return file_southbound_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ClaimRequest) GetNode() string {
@@ -1662,7 +1834,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_southbound_proto_msgTypes[20]
+	mi := &file_southbound_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1846,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[20]
+	mi := &file_southbound_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1859,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{20}
+	return file_southbound_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ClaimResponse) GetBinding() string {
@@ -1709,7 +1881,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_southbound_proto_msgTypes[21]
+	mi := &file_southbound_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1893,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[21]
+	mi := &file_southbound_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1906,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{21}
+	return file_southbound_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReleaseRequest) GetNode() string {
@@ -1773,7 +1945,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_southbound_proto_msgTypes[22]
+	mi := &file_southbound_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1957,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[22]
+	mi := &file_southbound_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,14 +1970,25 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{22}
+	return file_southbound_proto_rawDescGZIP(), []int{25}
 }
 
 var File_southbound_proto protoreflect.FileDescriptor
 
 const file_southbound_proto_rawDesc = "" +
 	"\n" +
-	"\x10southbound.proto\x12\x12weft.southbound.v1\"\xed\x01\n" +
+	"\x10southbound.proto\x12\x12weft.southbound.v1\"l\n" +
+	"\fEnrolRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
+	"\amachine\x18\x03 \x01(\tR\amachine\x12\x18\n" +
+	"\arequest\x18\x04 \x01(\fR\arequest\"(\n" +
+	"\fRenewRequest\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\"i\n" +
+	"\x0fNodeCertificate\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x12\n" +
+	"\x04life\x18\x02 \x01(\x03R\x04life\x12 \n" +
+	"\vauthorities\x18\x03 \x03(\fR\vauthorities\"\xed\x01\n" +
 	"\vNodeMessage\x121\n" +
 	"\x05hello\x18\x01 \x01(\v2\x19.weft.southbound.v1.HelloH\x00R\x05hello\x12+\n" +
 	"\x03ack\x18\x02 \x01(\v2\x17.weft.southbound.v1.AckH\x00R\x03ack\x124\n" +
@@ -1937,7 +2120,10 @@ const file_southbound_proto_rawDesc = "" +
 	"Southbound\x12N\n" +
 	"\x04Sync\x12\x1f.weft.southbound.v1.NodeMessage\x1a!.weft.southbound.v1.ServerMessage(\x010\x01\x12L\n" +
 	"\x05Claim\x12 .weft.southbound.v1.ClaimRequest\x1a!.weft.southbound.v1.ClaimResponse\x12R\n" +
-	"\aRelease\x12\".weft.southbound.v1.ReleaseRequest\x1a#.weft.southbound.v1.ReleaseResponseB\x1dZ\x1bweft/internal/southbound/pbb\x06proto3"
+	"\aRelease\x12\".weft.southbound.v1.ReleaseRequest\x1a#.weft.southbound.v1.ReleaseResponse2\xab\x01\n" +
+	"\tEnrolment\x12N\n" +
+	"\x05Enrol\x12 .weft.southbound.v1.EnrolRequest\x1a#.weft.southbound.v1.NodeCertificate\x12N\n" +
+	"\x05Renew\x12 .weft.southbound.v1.RenewRequest\x1a#.weft.southbound.v1.NodeCertificateB\x1dZ\x1bweft/internal/southbound/pbb\x06proto3"
 
 var (
 	file_southbound_proto_rawDescOnce sync.Once
@@ -1952,65 +2138,72 @@ func file_southbound_proto_rawDescGZIP() []byte {
 }
 
 var file_southbound_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_southbound_proto_goTypes = []any{
 	(Route_Via)(0),          // 0: weft.southbound.v1.Route.Via
-	(*NodeMessage)(nil),     // 1: weft.southbound.v1.NodeMessage
-	(*ServerMessage)(nil),   // 2: weft.southbound.v1.ServerMessage
-	(*Heartbeat)(nil),       // 3: weft.southbound.v1.Heartbeat
-	(*Hello)(nil),           // 4: weft.southbound.v1.Hello
-	(*Binding)(nil),         // 5: weft.southbound.v1.Binding
-	(*Ack)(nil),             // 6: weft.southbound.v1.Ack
-	(*Failure)(nil),         // 7: weft.southbound.v1.Failure
-	(*Rows)(nil),            // 8: weft.southbound.v1.Rows
-	(*Ask)(nil),             // 9: weft.southbound.v1.Ask
-	(*Answer)(nil),          // 10: weft.southbound.v1.Answer
-	(*Prefix)(nil),          // 11: weft.southbound.v1.Prefix
-	(*Row)(nil),             // 12: weft.southbound.v1.Row
-	(*VPC)(nil),             // 13: weft.southbound.v1.VPC
-	(*Subnet)(nil),          // 14: weft.southbound.v1.Subnet
-	(*Peer)(nil),            // 15: weft.southbound.v1.Peer
-	(*Port)(nil),            // 16: weft.southbound.v1.Port
-	(*Interface)(nil),       // 17: weft.southbound.v1.Interface
-	(*Location)(nil),        // 18: weft.southbound.v1.Location
-	(*Route)(nil),           // 19: weft.southbound.v1.Route
-	(*ClaimRequest)(nil),    // 20: weft.southbound.v1.ClaimRequest
-	(*ClaimResponse)(nil),   // 21: weft.southbound.v1.ClaimResponse
-	(*ReleaseRequest)(nil),  // 22: weft.southbound.v1.ReleaseRequest
-	(*ReleaseResponse)(nil), // 23: weft.southbound.v1.ReleaseResponse
+	(*EnrolRequest)(nil),    // 1: weft.southbound.v1.EnrolRequest
+	(*RenewRequest)(nil),    // 2: weft.southbound.v1.RenewRequest
+	(*NodeCertificate)(nil), // 3: weft.southbound.v1.NodeCertificate
+	(*NodeMessage)(nil),     // 4: weft.southbound.v1.NodeMessage
+	(*ServerMessage)(nil),   // 5: weft.southbound.v1.ServerMessage
+	(*Heartbeat)(nil),       // 6: weft.southbound.v1.Heartbeat
+	(*Hello)(nil),           // 7: weft.southbound.v1.Hello
+	(*Binding)(nil),         // 8: weft.southbound.v1.Binding
+	(*Ack)(nil),             // 9: weft.southbound.v1.Ack
+	(*Failure)(nil),         // 10: weft.southbound.v1.Failure
+	(*Rows)(nil),            // 11: weft.southbound.v1.Rows
+	(*Ask)(nil),             // 12: weft.southbound.v1.Ask
+	(*Answer)(nil),          // 13: weft.southbound.v1.Answer
+	(*Prefix)(nil),          // 14: weft.southbound.v1.Prefix
+	(*Row)(nil),             // 15: weft.southbound.v1.Row
+	(*VPC)(nil),             // 16: weft.southbound.v1.VPC
+	(*Subnet)(nil),          // 17: weft.southbound.v1.Subnet
+	(*Peer)(nil),            // 18: weft.southbound.v1.Peer
+	(*Port)(nil),            // 19: weft.southbound.v1.Port
+	(*Interface)(nil),       // 20: weft.southbound.v1.Interface
+	(*Location)(nil),        // 21: weft.southbound.v1.Location
+	(*Route)(nil),           // 22: weft.southbound.v1.Route
+	(*ClaimRequest)(nil),    // 23: weft.southbound.v1.ClaimRequest
+	(*ClaimResponse)(nil),   // 24: weft.southbound.v1.ClaimResponse
+	(*ReleaseRequest)(nil),  // 25: weft.southbound.v1.ReleaseRequest
+	(*ReleaseResponse)(nil), // 26: weft.southbound.v1.ReleaseResponse
 }
 var file_southbound_proto_depIdxs = []int32{
-	4,  // 0: weft.southbound.v1.NodeMessage.hello:type_name -> weft.southbound.v1.Hello
-	6,  // 1: weft.southbound.v1.NodeMessage.ack:type_name -> weft.southbound.v1.Ack
-	10, // 2: weft.southbound.v1.NodeMessage.answer:type_name -> weft.southbound.v1.Answer
-	3,  // 3: weft.southbound.v1.NodeMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
-	8,  // 4: weft.southbound.v1.ServerMessage.rows:type_name -> weft.southbound.v1.Rows
-	9,  // 5: weft.southbound.v1.ServerMessage.ask:type_name -> weft.southbound.v1.Ask
-	3,  // 6: weft.southbound.v1.ServerMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
-	5,  // 7: weft.southbound.v1.Hello.bindings:type_name -> weft.southbound.v1.Binding
-	7,  // 8: weft.southbound.v1.Ack.failures:type_name -> weft.southbound.v1.Failure
-	12, // 9: weft.southbound.v1.Rows.upserts:type_name -> weft.southbound.v1.Row
-	12, // 10: weft.southbound.v1.Rows.deletes:type_name -> weft.southbound.v1.Row
-	13, // 11: weft.southbound.v1.Row.vpc:type_name -> weft.southbound.v1.VPC
-	14, // 12: weft.southbound.v1.Row.subnet:type_name -> weft.southbound.v1.Subnet
-	15, // 13: weft.southbound.v1.Row.peer:type_name -> weft.southbound.v1.Peer
-	16, // 14: weft.southbound.v1.Row.port:type_name -> weft.southbound.v1.Port
-	18, // 15: weft.southbound.v1.Row.location:type_name -> weft.southbound.v1.Location
-	19, // 16: weft.southbound.v1.Row.route:type_name -> weft.southbound.v1.Route
-	11, // 17: weft.southbound.v1.VPC.prefixes:type_name -> weft.southbound.v1.Prefix
-	11, // 18: weft.southbound.v1.Subnet.prefix:type_name -> weft.southbound.v1.Prefix
-	17, // 19: weft.southbound.v1.Port.interfaces:type_name -> weft.southbound.v1.Interface
-	11, // 20: weft.southbound.v1.Port.sources:type_name -> weft.southbound.v1.Prefix
-	11, // 21: weft.southbound.v1.Route.prefix:type_name -> weft.southbound.v1.Prefix
+	7,  // 0: weft.southbound.v1.NodeMessage.hello:type_name -> weft.southbound.v1.Hello
+	9,  // 1: weft.southbound.v1.NodeMessage.ack:type_name -> weft.southbound.v1.Ack
+	13, // 2: weft.southbound.v1.NodeMessage.answer:type_name -> weft.southbound.v1.Answer
+	6,  // 3: weft.southbound.v1.NodeMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
+	11, // 4: weft.southbound.v1.ServerMessage.rows:type_name -> weft.southbound.v1.Rows
+	12, // 5: weft.southbound.v1.ServerMessage.ask:type_name -> weft.southbound.v1.Ask
+	6,  // 6: weft.southbound.v1.ServerMessage.heartbeat:type_name -> weft.southbound.v1.Heartbeat
+	8,  // 7: weft.southbound.v1.Hello.bindings:type_name -> weft.southbound.v1.Binding
+	10, // 8: weft.southbound.v1.Ack.failures:type_name -> weft.southbound.v1.Failure
+	15, // 9: weft.southbound.v1.Rows.upserts:type_name -> weft.southbound.v1.Row
+	15, // 10: weft.southbound.v1.Rows.deletes:type_name -> weft.southbound.v1.Row
+	16, // 11: weft.southbound.v1.Row.vpc:type_name -> weft.southbound.v1.VPC
+	17, // 12: weft.southbound.v1.Row.subnet:type_name -> weft.southbound.v1.Subnet
+	18, // 13: weft.southbound.v1.Row.peer:type_name -> weft.southbound.v1.Peer
+	19, // 14: weft.southbound.v1.Row.port:type_name -> weft.southbound.v1.Port
+	21, // 15: weft.southbound.v1.Row.location:type_name -> weft.southbound.v1.Location
+	22, // 16: weft.southbound.v1.Row.route:type_name -> weft.southbound.v1.Route
+	14, // 17: weft.southbound.v1.VPC.prefixes:type_name -> weft.southbound.v1.Prefix
+	14, // 18: weft.southbound.v1.Subnet.prefix:type_name -> weft.southbound.v1.Prefix
+	20, // 19: weft.southbound.v1.Port.interfaces:type_name -> weft.southbound.v1.Interface
+	14, // 20: weft.southbound.v1.Port.sources:type_name -> weft.southbound.v1.Prefix
+	14, // 21: weft.southbound.v1.Route.prefix:type_name -> weft.southbound.v1.Prefix
 	0,  // 22: weft.southbound.v1.Route.via:type_name -> weft.southbound.v1.Route.Via
-	1,  // 23: weft.southbound.v1.Southbound.Sync:input_type -> weft.southbound.v1.NodeMessage
-	20, // 24: weft.southbound.v1.Southbound.Claim:input_type -> weft.southbound.v1.ClaimRequest
-	22, // 25: weft.southbound.v1.Southbound.Release:input_type -> weft.southbound.v1.ReleaseRequest
-	2,  // 26: weft.southbound.v1.Southbound.Sync:output_type -> weft.southbound.v1.ServerMessage
-	21, // 27: weft.southbound.v1.Southbound.Claim:output_type -> weft.southbound.v1.ClaimResponse
-	23, // 28: weft.southbound.v1.Southbound.Release:output_type -> weft.southbound.v1.ReleaseResponse
-	26, // [26:29] is the sub-list for method output_type
-	23, // [23:26] is the sub-list for method input_type
+	4,  // 23: weft.southbound.v1.Southbound.Sync:input_type -> weft.southbound.v1.NodeMessage
+	23, // 24: weft.southbound.v1.Southbound.Claim:input_type -> weft.southbound.v1.ClaimRequest
+	25, // 25: weft.southbound.v1.Southbound.Release:input_type -> weft.southbound.v1.ReleaseRequest
+	1,  // 26: weft.southbound.v1.Enrolment.Enrol:input_type -> weft.southbound.v1.EnrolRequest
+	2,  // 27: weft.southbound.v1.Enrolment.Renew:input_type -> weft.southbound.v1.RenewRequest
+	5,  // 28: weft.southbound.v1.Southbound.Sync:output_type -> weft.southbound.v1.ServerMessage
+	24, // 29: weft.southbound.v1.Southbound.Claim:output_type -> weft.southbound.v1.ClaimResponse
+	26, // 30: weft.southbound.v1.Southbound.Release:output_type -> weft.southbound.v1.ReleaseResponse
+	3,  // 31: weft.southbound.v1.Enrolment.Enrol:output_type -> weft.southbound.v1.NodeCertificate
+	3,  // 32: weft.southbound.v1.Enrolment.Renew:output_type -> weft.southbound.v1.NodeCertificate
+	28, // [28:33] is the sub-list for method output_type
+	23, // [23:28] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name
@@ -2021,18 +2214,18 @@ func file_southbound_proto_init() {
 	if File_southbound_proto != nil {
 		return
 	}
-	file_southbound_proto_msgTypes[0].OneofWrappers = []any{
+	file_southbound_proto_msgTypes[3].OneofWrappers = []any{
 		(*NodeMessage_Hello)(nil),
 		(*NodeMessage_Ack)(nil),
 		(*NodeMessage_Answer)(nil),
 		(*NodeMessage_Heartbeat)(nil),
 	}
-	file_southbound_proto_msgTypes[1].OneofWrappers = []any{
+	file_southbound_proto_msgTypes[4].OneofWrappers = []any{
 		(*ServerMessage_Rows)(nil),
 		(*ServerMessage_Ask)(nil),
 		(*ServerMessage_Heartbeat)(nil),
 	}
-	file_southbound_proto_msgTypes[11].OneofWrappers = []any{
+	file_southbound_proto_msgTypes[14].OneofWrappers = []any{
 		(*Row_Vpc)(nil),
 		(*Row_Subnet)(nil),
 		(*Row_Peer)(nil),
@@ -2046,9 +2239,9 @@ func file_southbound_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_southbound_proto_rawDesc), len(file_southbound_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_southbound_proto_goTypes,
 		DependencyIndexes: file_southbound_proto_depIdxs,
