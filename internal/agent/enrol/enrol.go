@@ -130,7 +130,7 @@ const (
 	tryWithin  = 10 * time.Second
 	waitLeast  = 500 * time.Millisecond
 	waitMost   = 5 * time.Minute
-	kickLeast  = 10 * time.Second // tries are that far apart at most where the server does not take the certificate
+	apartMost  = 10 * time.Second // between tries while the server does not take the certificate
 	lifeUsual  = 24 * time.Hour   // until the server has told
 	triesShare = 20               // the longest wait is this part of a life
 )
@@ -139,14 +139,14 @@ const (
 // certificate from disk is still good is not for this machine's clock to say.
 func (i *Identity) Run(ctx context.Context) {
 	life, wait, last := lifeUsual, time.Duration(0), time.Time{}
-	retry := waitLeast
+	retry, apart := waitLeast, waitLeast
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		case <-i.kick:
-			pause := time.NewTimer(max(0, min(wait, kickLeast)-time.Since(last)))
+			pause := time.NewTimer(max(0, apart-time.Since(last)))
 			select {
 			case <-ctx.Done():
 			case <-pause.C:
@@ -160,7 +160,7 @@ func (i *Identity) Run(ctx context.Context) {
 		}
 		i.note(err)
 		if err == nil {
-			life, retry = got, waitLeast
+			life, retry, apart = got, waitLeast, waitLeast
 			wait = life*2/3 - mathrand.N(life/20+1) // not all nodes at once
 			continue
 		}
@@ -168,7 +168,7 @@ func (i *Identity) Run(ctx context.Context) {
 			i.cfg.Removed(err)
 			return
 		}
-		wait = retry
+		wait, apart = retry, min(retry, apartMost)
 		retry = min(2*retry, max(waitLeast, min(waitMost, life/triesShare)))
 		ends, _ := i.State()
 		log := i.cfg.Log.Warn

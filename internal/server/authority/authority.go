@@ -184,11 +184,15 @@ func (a *Authority) NodePair(id nodeid.ID, life time.Duration) (*tls.Certificate
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// Whose returns the node that a certificate is of. With ErrEnded the node is right, and the certificate ended that long ago.
+// Whose returns the node that a certificate is of. With ErrEnded the node is right, and the certificate ended that long ago. None is
+// too early: what it was signed by was there before it, whatever this machine's clock says now.
 func (a *Authority) Whose(c *x509.Certificate, now time.Time) (id nodeid.ID, ended time.Duration, err error) {
 	at := now
-	if now.After(c.NotAfter) {
+	switch {
+	case now.After(c.NotAfter):
 		at = c.NotAfter
+	case now.Before(c.NotBefore):
+		at = c.NotBefore
 	}
 	if _, err := c.Verify(x509.VerifyOptions{Roots: a.pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		return nodeid.ID{}, 0, err

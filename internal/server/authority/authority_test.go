@@ -35,6 +35,9 @@ func TestCertificateSaysWhoseItIs(t *testing.T) {
 	if id, _, err := a.Whose(pair.Leaf, time.Now()); err != nil || id != host1 {
 		t.Errorf("whose: %v, %v", id, err)
 	}
+	if id, _, err := a.Whose(pair.Leaf, time.Now().Add(-1000*time.Hour)); err != nil || id != host1 { // the clock stepped back
+		t.Errorf("whose, long before the authority was made: %v, %v", id, err)
+	}
 	if id, ended, err := a.Whose(pair.Leaf, time.Now().Add(3*time.Hour)); !errors.Is(err, ErrEnded) || id != host1 || ended.Round(time.Minute) != 2*time.Hour {
 		t.Errorf("whose after its end: %v, ended %s ago, %v", id, ended, err)
 	}
