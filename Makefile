@@ -27,6 +27,7 @@ generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAP
 		--go-grpc_out=. --go-grpc_opt=paths=source_relative southbound.proto
 	go test ./internal/apiserver -run TestOpenAPIIsFresh -update
 	go test ./internal/cli/explaincmd -run TestCatalogueIsWrittenDown -update
+	go test ./cmd/weft -run TestPagesOfCommandsAreFresh -update
 
 bin/tools: tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(CURDIR)/bin/tools go install tool

@@ -49,6 +49,7 @@ starts takes over the routes it finds.`,
 func bgpShowCommand(socket *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "show", Short: "Show sessions and routes", Args: cobra.NoArgs,
+		Example: "  weft bgp show\n  weft bgp show --socket /run/weft/dc1-host-1/bgp.sock",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			st, err := bgp.NewClient(*socket).State(cmd.Context())
 			if err != nil {
@@ -96,6 +97,7 @@ func or(s string) string {
 func bgpConfigureCommand(socket *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "configure FILE", Short: "Give the running speaker a configuration", Args: cobra.ExactArgs(1),
+		Example: "  weft bgp configure /etc/weft/bgp.yaml\n  weft bgp configure new.yaml && weft bgp show",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := bgp.LoadConfig(args[0]); err != nil {
 				return err
@@ -116,6 +118,7 @@ func bgpDrainCommand(socket *string, drained bool) *cobra.Command {
 	}
 	return &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
+		Example: "  weft bgp " + use,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return bgp.NewClient(*socket).Drain(cmd.Context(), drained)
 		},

@@ -172,7 +172,7 @@ func newDetachCommand(env *term.Env) *cobra.Command {
 		Long: `Detach a port: no packet passes any more, and the port is free for other nodes. What the agent made for it is removed. A
 tap or device that was there before is given back as it was, but down: bring it up when its packets may go to the node.`,
 		ValidArgsFunction: names.Ports(env, 1),
-		Example:           "  weft detach red/web-1\n  weft detach red/mine --node host-1      # in a lab",
+		Example:           "  weft detach red/web-1\n  weft detach web-1 -t red\n  weft detach red/mine --node host-1      # in a lab",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := env.OptionalTarget()
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 	"weft/internal/cli/editcmd"
 	"weft/internal/cli/explaincmd"
 	"weft/internal/cli/labcmd"
+	"weft/internal/cli/manual"
 	"weft/internal/cli/names"
 	"weft/internal/cli/nodecmd"
 	"weft/internal/cli/term"
@@ -62,6 +63,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",
 		RunE: func(*cobra.Command, []string) error { _, err := fmt.Fprintln(env.Out, env.Version); return err },
 	})
+	root.AddCommand(manual.New(env))
 	wrapArgs(root)
 	names.Register(env, root)
 	return root

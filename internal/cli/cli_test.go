@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	v1 "weft/api/v1"
 	"weft/client"
 	"weft/internal/cli/term"
@@ -430,25 +428,6 @@ func TestDeleteByFileGoesFromUsersToUsed(t *testing.T) {
 	if want := "routetables/out ports/web-1 ports/web-2 subnets/web vpcs/main nodes/host-1 nodes/host-2 tenants/red"; strings.Join(order, " ") != want {
 		t.Errorf("order %v, want %s", order, want)
 	}
-}
-
-// TestEveryCommandHelps wants a sentence and two examples of each command.
-func TestEveryCommandHelps(t *testing.T) {
-	var walk func(*cobra.Command)
-	walk = func(c *cobra.Command) {
-		if c.Name() != "help" && c.Name() != "completion" && !c.HasParent() || (c.Parent() != nil && c.Parent().Name() != "completion" && c.Name() != "help" && c.Name() != "completion") {
-			if c.Short == "" || c.Example == "" {
-				t.Errorf("%s has no sentence or no example", c.CommandPath())
-			}
-			if !c.HasSubCommands() && c.Parent() != nil && c.Parent().Name() == "weft" && len(strings.Split(strings.TrimSpace(c.Example), "\n")) < 2 {
-				t.Errorf("%s has less than two examples", c.CommandPath())
-			}
-		}
-		for _, s := range c.Commands() {
-			walk(s)
-		}
-	}
-	walk(New(&term.Env{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}))
 }
 
 // TestWhatIsPrintedCanBeAppliedAgain: IPv6 is full of what YAML could take for its own.

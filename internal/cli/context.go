@@ -39,7 +39,7 @@ func newContextCommand(env *term.Env) *cobra.Command {
 		},
 	}
 	use := &cobra.Command{
-		Use: "use NAME", Short: "Choose the current context", Args: cobra.ExactArgs(1), Example: "  weft context use dc1",
+		Use: "use NAME", Short: "Choose the current context", Args: cobra.ExactArgs(1), Example: "  weft context use dc1\n  weft context use prod && weft status",
 		ValidArgsFunction: names.Contexts,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return client.UpdateContexts(func(c *client.Contexts) error { return c.Use(args[0]) })
@@ -59,7 +59,7 @@ func newContextCommand(env *term.Env) *cobra.Command {
 	var add client.Context
 	addCmd := &cobra.Command{
 		Use: "add NAME --server URL", Short: "Add a context, or change it, and make it current", Args: cobra.ExactArgs(1),
-		Example: "  weft context add prod --server https://weft.example:7443 --ca-file ca.pem --token-file admin.token",
+		Example: "  weft context add prod --server https://weft.example:7443 --ca-file ca.pem --token-file admin.token\n  weft context add prod -t red --server https://weft.example:7443 --ca-file ca.pem --token-file red.token\n  weft context add public --server https://weft.example:7443 --token-file red.token   # its certificate is one that the machine trusts",
 		RunE: func(_ *cobra.Command, args []string) error {
 			add.Name = args[0]
 			add.Tenant = env.Tenant

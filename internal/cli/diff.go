@@ -26,7 +26,8 @@ func newDiffCommand(env *term.Env) *cobra.Command {
 		Long: `Show what apply would change, as a unified diff of what is stored and what the server would store. Exits with 0 if nothing would
 change, 1 if something would, more than 1 on an error.`,
 		Example: `  weft diff -f network.yaml
-  weft diff -f examples/ -R && echo nothing to do`,
+  weft diff -f examples/ -R && echo nothing to do
+  weft get port red/web-1 -o yaml | sed s/host-1/host-2/ | weft diff -f -`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := runDiff(cmd.Context(), env, files)

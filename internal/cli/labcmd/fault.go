@@ -53,16 +53,16 @@ A ToR that dies is 'node-dead tor-1'; a server and its store that go away are 'k
 // examples has one for each kind, without the commands before it.
 var faultExamples = map[string][]string{
 	"kill":      {"kill host-1", "kill host-1:agent --for 10s", "kill server-1 --for 1m"},
-	"pause":     {"pause host-1 --for 10s", "pause server-1"},
-	"node-dead": {"node-dead host-2", "node-dead tor-1 --for 10s"},
-	"reboot":    {"reboot host-1"},
-	"link-cut":  {"link-cut host-1:tor-1", "link-cut edge-1:tor-2 --for 5s"},
+	"pause":     {"pause host-1 --for 10s", "pause server-1", "pause host-2:agent"},
+	"node-dead": {"node-dead host-2", "node-dead tor-1 --for 10s", "node-dead edge-1 --name dc2"},
+	"reboot":    {"reboot host-1", "reboot edge-1 --name dc2"},
+	"link-cut":  {"link-cut host-1:tor-1", "link-cut edge-1:tor-2 --for 5s", "link-cut host-1:tor-1 --name dc2"},
 	"loss":      {"loss host-1:tor-1 --percent 5 --seed 7", "loss host-1:tor-2 --percent 100 --for 3s", "loss host-2:tor-1 --percent 1 --both"},
-	"delay":     {"delay host-1:tor-1 --by 20ms", "delay host-1:tor-1 --by 5ms --both --for 10s"},
-	"partition": {"partition host-1,host-2 server-1", "partition server-1 --for 1m"},
-	"disk-full": {"disk-full server-1 --for 1m"},
-	"clock":     {"clock server-1 --by 1h", "clock host-1 --by -36h --for 30s"},
-	"rehash":    {"rehash all", "rehash host-1 --seed 7"},
+	"delay":     {"delay host-1:tor-1 --by 20ms", "delay host-1:tor-1 --by 5ms --both --for 10s", "delay edge-1:tor-2 --by 80ms --for 1m"},
+	"partition": {"partition host-1,host-2 server-1", "partition server-1 --for 1m", "partition host-3 --name dc2"},
+	"disk-full": {"disk-full server-1 --for 1m", "disk-full host-1", "disk-full host-1 --name dc2"},
+	"clock":     {"clock server-1 --by 1h", "clock host-1 --by -36h --for 30s", "clock host-2 --by 5m --for 10s"},
+	"rehash":    {"rehash all", "rehash host-1 --seed 7", "rehash tor-1 --name dc2"},
 }
 
 func newFaultKindCommand(env *term.Env, k fault.Kind) *cobra.Command {
@@ -152,7 +152,8 @@ func newFaultListCommand(env *term.Env) *cobra.Command {
 		Use:   "list",
 		Short: "List the faults that are in effect",
 		Example: `  weft lab fault list
-  weft lab fault list -o json`,
+  weft lab fault list -o json
+  weft lab fault list --name dc2`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			l, err := openLab(env, name)

@@ -189,7 +189,8 @@ func newLabStatusCommand(env *term.Env) *cobra.Command {
 		Short: "Show how a lab's nodes and workloads are",
 		Long:  "Show how a lab's nodes and workloads are. The exit code is 1 if something that should be there is not, or does not work.",
 		Example: `  weft lab status
-  weft lab status --name dc2 -o json`,
+  weft lab status -o json
+  weft lab status --name dc2`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := openLab(env, name)

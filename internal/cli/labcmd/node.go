@@ -39,7 +39,7 @@ func newSpareCommand(env *term.Env, use string, run func(context.Context, *term.
 	cmd := &cobra.Command{
 		Use:               use + " NODE",
 		Short:             map[string]string{"add": "Let a spare machine join the system", "remove": "Take such a node out of the system, and end its agent"}[use],
-		Example:           "  weft lab node " + use + " host-4",
+		Example:           "  weft lab node " + use + " host-4\n  weft lab node " + use + " host-4 --name dc2",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeTargets(env),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -18,7 +18,8 @@ func newLabPingCommand(env *term.Env) *cobra.Command {
 		Short: "Ping an address from a node or a workload",
 		Long:  `Send echo requests from the network namespace of a node or of a workload. It needs no ping program.`,
 		Example: `  weft lab ping red/web-1 10.0.2.4
-  weft lab ping -c 10 host-1 198.19.0.4`,
+  weft lab ping -c 10 host-1 198.19.0.4
+  weft lab ping --name dc2 red/web-1 fd00:0:0:2::4`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeTargets(env),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -48,6 +48,7 @@ and token, starts the agent (as a systemd unit, where systemd runs; otherwise in
 certificate by the token, and waits until the node is ready; the token is removed then. No other node is touched. It can
 be repeated.`,
 		Example: `  weft node join 192.0.2.10:7444 --token TOKEN --ca-hash sha256:6f1c…
+  weft node join 192.0.2.10:7444 --token-file token --ca-hash sha256:6f1c… --roles edge --bgp-config /etc/weft/bgp.yaml
   weft node join weft.example:7444 --token-file token --ca-hash sha256:6f1c… --name rack1-7 --address 192.0.2.31`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -69,13 +70,11 @@ be repeated.`,
 			return j.run(ctx)
 		},
 	}
-	host, _ := os.Hostname()
-	name, _, _ := strings.Cut(host, ".")
 	f := cmd.Flags()
 	f.StringVar(&j.token, "token", "", "what lets a machine join (weft node token)")
 	f.StringVar(&tokenFile, "token-file", "", "file with the token, so that it is in no list of processes")
 	f.StringVar(&j.caHash, "ca-hash", "", "SHA-256 of the certificate of the server's authority, as sha256:HEX")
-	f.StringVar(&j.Node, "name", name, "name of the node")
+	f.StringVar(&j.Node, "name", "", "name of the node; default: this machine's, up to the first dot")
 	f.StringVar(&j.address, "address", "", "underlay address of the node's tunnel end; default: the one from which the server is reached")
 	f.StringSliceVar(&j.Roles, "roles", []string{"host"}, "what the node does: host, edge")
 	f.StringVar(&j.Site, "site", "", "data centre of the node")
@@ -92,6 +91,10 @@ be repeated.`,
 
 // complete checks what was said and fills what was left open.
 func (j *joining) complete() error {
+	if j.Node == "" {
+		host, _ := os.Hostname()
+		j.Node, _, _ = strings.Cut(host, ".")
+	}
 	if _, _, err := net.SplitHostPort(j.Server); err != nil {
 		return term.Usagef("%q is not HOST:PORT of the server's stream: %w", j.Server, err)
 	}

@@ -44,7 +44,7 @@ func newDrainCommand(env *term.Env) *cobra.Command {
 		Use: "drain NODE", Short: "Let no further ports be attached at a node", Args: cobra.ExactArgs(1),
 		Long: `Let no further ports be attached at a node. Those that are stay, and their packets pass; they are listed. Detach them
 there, or take them over from another node (weft attach --move). With --wait it returns when the last one is gone.`,
-		Example: "  weft node drain host-3\n  weft node drain host-3 --wait --timeout 10m",
+		Example: "  weft node drain host-3\n  weft node drain host-3 --wait\n  weft node drain host-3 --wait --timeout 10m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, _, err := env.Client()
 			if err != nil {
@@ -73,7 +73,7 @@ there, or take them over from another node (weft attach --move). With --wait it 
 func newResumeCommand(env *term.Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "resume NODE", Short: "Let ports be attached at a drained node again", Args: cobra.ExactArgs(1),
-		Example: "  weft node resume host-3",
+		Example: "  weft node resume host-3\n  weft node resume host-3 && weft wait node host-3 --for condition=Ready",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, _, err := env.Client()
 			if err != nil {
@@ -184,7 +184,7 @@ those first. A node that is dead cannot let them go: --force detaches them all.
 
 The machine's agent is told, also if it comes back later: it takes down what it still has, and does not join again by
 itself. The node's number is never given to another one.`,
-		Example: "  weft node remove host-3\n  weft node remove host-3 --force --yes   # it is dead",
+		Example: "  weft node drain host-3 --wait && weft node remove host-3 --yes\n  weft node remove host-3\n  weft node remove host-3 --force --yes   # it is dead",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, _, err := env.Client()
 			if err != nil {
