@@ -14,12 +14,14 @@ import (
 	v1 "weft/api/v1"
 	"weft/internal/agent"
 	"weft/internal/base/configfile"
+	"weft/internal/base/notify"
 	"weft/internal/bgp"
+	"weft/internal/cli/term"
 )
 
-func agentCommand(version string) *cobra.Command {
+func agentCommand(env *term.Env, version string) *cobra.Command {
 	var cfg agent.Config
-	var address string
+	var address, speaker string
 	var verbose bool
 	var file *configfile.File
 	cmd := &cobra.Command{
@@ -34,10 +36,10 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
   weft agent --print-default-config > agent.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if done, err := configured(cmd, file, func() error { return checkAgent(&cfg, address) }); done || err != nil {
+			if done, err := configured(cmd, file, func() error { return checkAgent(&cfg, address, speaker) }); done || err != nil {
 				return err
 			}
-			cfg.Version, cfg.Log = version, newLog(verbose)
+			cfg.Version, cfg.Log, cfg.Manager = version, newLog(verbose), notify.Find()
 			ctx, stop := notifyContext(cmd.Context())
 			defer stop()
 			return agent.Run(ctx, cfg)
@@ -58,12 +60,14 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
 	f.StringVar(&cfg.BPFFS, "bpffs", "", "folder of pinned programs and tables; default: /sys/fs/bpf/weft/NODE")
 	f.StringVar(&cfg.BGPConfig, "bgp-config", "", "configuration of this node's BGP speaker (weft bgp --help), which the agent starts, finds again, and never ends")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
+	f.StringVar(&speaker, "speaker", "process", "who runs the BGP speaker: the agent, as a process of its own, or the service manager, as the unit weft-bgp")
 	file = configfile.Add(cmd, agentConfig)
+	cmd.AddCommand(cleanupCommand(env))
 	return cmd
 }
 
 // checkAgent fills what is left open and says all that is wrong.
-func checkAgent(cfg *agent.Config, address string) error {
+func checkAgent(cfg *agent.Config, address, speaker string) error {
 	var wrong []error
 	cfg.Node = cmp.Or(cfg.Node, defaultNode())
 	cfg.BPFFS = cmp.Or(cfg.BPFFS, "/sys/fs/bpf/weft/"+cfg.Node)
@@ -82,6 +86,9 @@ func checkAgent(cfg *agent.Config, address string) error {
 		for _, e := range node.Validate() {
 			wrong = append(wrong, fmt.Errorf("%w: %s", e, e.Fix))
 		}
+	}
+	if cfg.SpeakerUnit = speaker == "unit"; !cfg.SpeakerUnit && speaker != "process" {
+		wrong = append(wrong, fmt.Errorf("--speaker: %s runs no speaker; use process or unit", speaker))
 	}
 	if cfg.ScanEvery <= 0 {
 		wrong = append(wrong, fmt.Errorf("--scan-every: %s is no time to wait; use for example 1m", cfg.ScanEvery))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weft/internal/base/notify"
 	"weft/internal/bgp"
 )
 
@@ -36,7 +37,7 @@ starts takes over the routes it finds.`,
 			}
 			ctx, stop := notifyContext(cmd.Context())
 			defer stop()
-			return bgp.Run(ctx, bgp.Options{Config: cfg, Socket: socket, Version: version, Log: newLog(verbose)})
+			return bgp.Run(ctx, bgp.Options{Config: cfg, Socket: socket, Version: version, Log: newLog(verbose), Manager: notify.Find()})
 		},
 	}
 	cmd.PersistentFlags().StringVar(&socket, "socket", "/run/weft/bgp.sock", "local socket of the speaker")

@@ -29,7 +29,7 @@ func run(args ...string) (out, errs string, err error) {
 }
 
 func weft(env *term.Env) *cobra.Command {
-	return cli.New(env, serverCommand(env.Version), agentCommand(env.Version), bgpCommand(env.Version))
+	return cli.New(env, serverCommand(env.Version), agentCommand(env, env.Version), bgpCommand(env.Version), doctorCommand(env))
 }
 
 func TestDefaultConfigurationsLoadAgain(t *testing.T) {

@@ -15,7 +15,7 @@ var version = "dev"
 
 func main() {
 	env := &term.Env{Out: os.Stdout, Err: os.Stderr, In: os.Stdin, Version: version}
-	err := cli.New(env, serverCommand(version), agentCommand(version), bgpCommand(version)).Execute()
+	err := cli.New(env, serverCommand(version), agentCommand(env, version), bgpCommand(version), doctorCommand(env)).Execute()
 	if err != nil {
 		env.PrintError(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"weft/internal/base/configfile"
+	"weft/internal/base/notify"
 	"weft/internal/server"
 )
 
@@ -55,7 +56,7 @@ API) and node.token (the first join token: it lets machines become nodes for a d
 				return fmt.Errorf("listen for nodes (--southbound-listen): %w", err)
 			}
 			cfg.Names = certificateNames(cfg.Names, api, southbound)
-			cfg.Version, cfg.Log = version, newLog(verbose)
+			cfg.Version, cfg.Log, cfg.Manager = version, newLog(verbose), notify.Find()
 			ctx, stop := notifyContext(cmd.Context())
 			defer stop()
 			return server.Run(ctx, cfg)

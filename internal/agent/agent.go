@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"weft/internal/agent/enrol"
+	"weft/internal/agent/rundir"
+	"weft/internal/base/notify"
 	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
 	"weft/internal/node/kernel/device"
@@ -47,6 +49,8 @@ type Config struct {
 	UnderlayMTU int           // 0: 1500
 	ScanEvery   time.Duration // how often drift is looked for, give or take a quarter; 0: a minute
 	BGPConfig   string        // configuration of the node's BGP speaker; "": it has none
+	SpeakerUnit bool          // the service manager runs the speaker: it is looked after, and not started
+	Manager     notify.Manager
 	Version     string
 	Log         *slog.Logger
 }
@@ -93,9 +97,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return fmt.Errorf("start agent: %w", err)
 		}
 	}
-	unlock, err := lockDir(cfg.RunDir)
+	unlock, err := rundir.Lock(cfg.RunDir, lockPatience)
+	if errors.Is(err, rundir.ErrTaken) {
+		return fmt.Errorf("another agent runs with %s (give each its own --run-dir): %w", cfg.RunDir, err)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("start agent: %w", err)
 	}
 	defer unlock()
 	a, err := newAgent(cfg)
@@ -158,25 +165,6 @@ func overlayMTU(cfg Config) int { return cfg.UnderlayMTU - kernel.Overhead(cfg.A
 // lockPatience is how long an agent that was killed may take to let go: its threads end one after the other.
 const lockPatience = 2 * time.Second
 
-// lockDir makes sure that no other agent serves the same socket.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("start agent: %w", err)
-	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another agent runs with %s (give each its own --run-dir): %w", dir, err)
-	}
-	return func() { f.Close() }, nil
-}
-
 // run serves calls until ctx ends, and then waits for all that it started.
 func (a *Agent) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -201,10 +189,15 @@ func (a *Agent) run(ctx context.Context) error {
 	scan, retry := time.NewTimer(a.scanAfter()), time.NewTicker(retryEvery)
 	defer scan.Stop()
 	defer retry.Stop()
+	wg.Go(func() { a.cfg.Manager.Watch(ctx, func(ctx context.Context) error { return a.do(ctx, func() {}) }) })
+	if err := a.cfg.Manager.Ready("node " + a.cfg.Node + ", tunnel end " + a.cfg.Address.String()); err != nil {
+		a.cfg.Log.Warn("not told", "err", err)
+	}
 	a.cfg.Log.Info("agent runs", "host", a.cfg.Node, "address", a.cfg.Address, "socket", filepath.Join(a.cfg.RunDir, "agent.sock"))
 	for {
 		select {
 		case <-ctx.Done():
+			_ = a.cfg.Manager.Stopping() // it asked for it
 			return nil
 		case err := <-local:
 			return err

@@ -25,8 +25,8 @@ const (
 	speakerBackoff = 30 * time.Second       // at most, before one that ended at once is started again
 )
 
-// speaker looks after the BGP speaker of the node: a process of its own that is started if it is not there, found again if it
-// is, and never ended.
+// speaker looks after the BGP speaker of the node: a process of its own that is started if it is not there (unless the service
+// manager does that), found again if it is, and never ended.
 type speaker struct {
 	cfg    Config
 	client *bgp.Client
@@ -76,6 +76,9 @@ func (s *speaker) run(ctx context.Context) {
 			found = st.PID
 			s.note("")
 			wait = speakerEvery
+		case s.cfg.SpeakerUnit && ctx.Err() == nil:
+			s.note(fmt.Sprintf("it does not answer: %v; see systemctl status weft-bgp", err))
+			wait = time.Second
 		case errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist):
 			if err := s.start(ctx); err != nil && ctx.Err() == nil {
 				s.note(err.Error())

@@ -22,6 +22,7 @@ import (
 	packet "github.com/osrg/gobgp/v4/pkg/packet/bgp"
 	"github.com/osrg/gobgp/v4/pkg/server"
 
+	"weft/internal/base/notify"
 	"weft/internal/bgp/bfd"
 	"weft/internal/node/kernel/fib"
 )
@@ -32,6 +33,7 @@ type Options struct {
 	Socket  string // of the local API
 	Version string
 	Log     *slog.Logger
+	Manager notify.Manager
 }
 
 // BFD's times.
@@ -120,6 +122,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	go s.serve(ctx, local)
+	go o.Manager.Watch(ctx, func(ctx context.Context) error { return s.call(ctx, func() error { return nil }) })
+	if err := o.Manager.Ready(fmt.Sprintf("AS %d, %d peers", s.cfg.AS, len(s.cfg.Peers))); err != nil {
+		o.Log.Warn("not told", "err", err)
+	}
 	o.Log.Info("speaks BGP", "as", s.cfg.AS, "peers", len(s.cfg.Peers), "routes found", s.found)
 	return s.run(ctx)
 }

@@ -24,6 +24,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/apiserver"
+	"weft/internal/base/notify"
 	"weft/internal/server/enrol"
 	"weft/internal/southbound"
 	"weft/internal/store"
@@ -41,6 +42,7 @@ type Config struct {
 	NodeGrace       time.Duration // for so long after its end a node's certificate still renews itself; 0: a week
 	Version         string
 	Log             *slog.Logger
+	Manager         notify.Manager
 }
 
 // Run is the life of the server: it returns when ctx ends and all is closed.
@@ -105,10 +107,18 @@ func serve(ctx context.Context, cfg Config, creds *credential, api *apiserver.Se
 	failed := make(chan error, 2)
 	wg.Go(func() { failed <- g.Serve(cfg.Southbound) })
 	wg.Go(func() { failed <- h.ServeTLS(cfg.API, "", "") })
+	// Alive is who can be asked: neither etcd nor the nodes have to answer for it.
+	wg.Go(func() {
+		cfg.Manager.Watch(ctx, func(context.Context) error { l.store.View(); l.Version(); return nil })
+	})
+	if err := cfg.Manager.Ready("API " + cfg.API.Addr().String() + ", nodes " + cfg.Southbound.Addr().String()); err != nil {
+		cfg.Log.Warn("not told", "err", err)
+	}
 	cfg.Log.Info("server runs", "api", cfg.API.Addr().String(), "southbound", cfg.Southbound.Addr().String())
 	var err error
 	select {
 	case <-ctx.Done():
+		_ = cfg.Manager.Stopping() // it asked for it
 	case err = <-failed:
 	}
 	cancel()

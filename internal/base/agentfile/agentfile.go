@@ -7,6 +7,7 @@ package agentfile
 import (
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/goccy/go-yaml"
 )
@@ -25,6 +26,19 @@ type File struct {
 	RunDir      string     `yaml:"runDir"`
 	BPFFS       string     `yaml:"bpffs"`
 	BGPConfig   string     `yaml:"bgpConfig,omitempty"` // path
+}
+
+// Read is for those who are not the agent and want to know how it runs: words that they do not need are passed over.
+func Read(path string) (File, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return File{}, fmt.Errorf("read the agent's configuration: %w", err)
+	}
+	var f File
+	if err := yaml.Unmarshal(data, &f); err != nil {
+		return File{}, fmt.Errorf("read the agent's configuration %s: %s", path, yaml.FormatError(err, false, true))
+	}
+	return f, nil
 }
 
 // Bytes is the file as it is written.

@@ -79,6 +79,7 @@ func TestCVE_2015_5240_PortIsNeverUsableBeforeItsChecks(t *testing.T) {
 // race is a node with a victim attached, and a namespace for the attacker.
 type race struct {
 	nodeNS, attackerNS, victimNS string
+	pins                         string
 	dp                           *kernel.Datapath
 	ports                        *Ports
 	node, victim                 *listener
@@ -96,6 +97,7 @@ func newRace(t *testing.T) *race {
 		t.Cleanup(func() { _ = netns.Delete(*ns) }) // the test has passed or failed by then
 	}
 	pins := filepath.Join("/sys/fs/bpf", "weft-test", fmt.Sprintf("race-%d", os.Getpid()))
+	r.pins = pins
 	r.do(t, r.nodeNS, func() (err error) {
 		r.dp, err = kernel.Open(kernel.Config{
 			PinDir: pins, Tunnel: netip.MustParseAddr("198.19.0.1"), RouterMAC: [6]byte{2, 0x77, 0x65, 0x66, 0x74, 1}, UnderlayMTU: 1500,
