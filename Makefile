@@ -4,22 +4,25 @@
 SHELL   := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault ./bench/overlay
+PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/agent/cleanup ./internal/doctor ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault ./bench/overlay
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/node/dhcp ./internal/apiserver ./internal/store ./client
 UNIT    := . ./api/... ./bench ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
-DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 iputils-ping traceroute udhcpc isc-dhcp-client dhcpcd-base qemu-system-x86 bird2 frr
+DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 nftables systemd procps curl iputils-ping traceroute udhcpc isc-dhcp-client dhcpcd-base qemu-system-x86 bird2 frr
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
 timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build generate fmt lint test test-form test-unit test-fuzz test-root scenario soak lab demo bench vm fuzz deps clean
+.PHONY: help build deb generate fmt lint test test-form test-unit test-fuzz test-root scenario operate soak lab demo bench vm fuzz deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/weft
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft ./cmd/weft
+
+deb: build ## build the Debian package, bin/weft_VERSION_ARCH.deb
+	cd tools && go run ./deb -root .. -binary bin/weft -out ../bin -version '$(VERSION)' -time $$(git log -1 --format=%ct)
 
 generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAPI, pages (needs make deps)
 	go generate ./internal/node/kernel ./bpf/test
@@ -42,7 +45,7 @@ lint: bin/tools ## check form: formatting, vet, linters
 	clang-format-19 --dry-run -Werror $(C_FILES)
 	bin/tools/golangci-lint run --allow-serial-runners ./...
 
-test: deps test-form test-unit test-fuzz test-root scenario vm ## all tests, as CI runs them (as root; installs what it needs)
+test: deps test-form test-unit test-fuzz test-root scenario operate vm ## all tests, as CI runs them (as root; installs what it needs)
 	@echo "== all parts passed"
 
 test-form: bin/tools
@@ -61,6 +64,9 @@ test-root: ## tests on this kernel: programs, drivers, namespaces (as root)
 
 scenario: build ## stories on the lab (as root); RUN=name for one
 	$(call timed,scenario,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 $(if $(RUN),-run '/$(RUN)' -v) ./test/scenario)
+
+operate: build ## what docs/operate says, run on three clean machines with systemd (as root)
+	$(call timed,operate,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/operate)
 
 vm: build ## a virtual machine on a tap of the lab (as root)
 	$(call timed,vm,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/vm)

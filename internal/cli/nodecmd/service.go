@@ -23,16 +23,22 @@ const (
 	systemdRuns = "/run/systemd/system" // there while systemd is the machine's first process
 	unitPath    = "/etc/systemd/system/" + unitName
 	unitName    = "weft-agent.service"
+
+	packagedUnit = "/usr/lib/systemd/system/" + unitName // of the Debian package, for the folders that are the default
+	ownUnit      = "# Written by 'weft node join'."      // how one that is ours begins
 )
 
 // unit runs an agent under systemd. Only the agent itself ends with it: what it started, a BGP speaker for one, goes on.
-const unit = `# Written by 'weft node join'.
+const unit = ownUnit + `
 [Unit]
 Description=weft agent
 Wants=network-online.target
 After=network-online.target
 
 [Service]
+Type=notify
+NotifyAccess=main
+WatchdogSec=60
 ExecStart=%s agent --config %s
 Restart=always
 RestartSec=1
@@ -130,7 +136,7 @@ func (j *joining) start(ctx context.Context, running *v1.AgentStatus) error {
 }
 
 func (j *joining) startUnit(ctx context.Context, self string) error {
-	if err := replace(unitPath, fmt.Appendf(nil, unit, self, j.configFile())); err != nil {
+	if err := j.writeUnit(self); err != nil {
 		return fmt.Errorf("write the agent's unit: %w", err)
 	}
 	for _, args := range [][]string{{"daemon-reload"}, {"enable", unitName}, {"restart", unitName}} {
@@ -139,6 +145,18 @@ func (j *joining) startUnit(ctx context.Context, self string) error {
 		}
 	}
 	j.tell("agent started as %s", unitName)
+	return nil
+}
+
+// writeUnit makes the unit, unless a package has brought one that fits; an own one would stand before it.
+func (j *joining) writeUnit(self string) error {
+	_, err := os.Stat(packagedUnit)
+	if err != nil || j.configDir != "/etc/weft" || j.StateDir != "/var/lib/weft/agent" || j.RunDir != "/run/weft" {
+		return replace(unitPath, fmt.Appendf(nil, unit, self, j.configFile()))
+	}
+	if text, err := os.ReadFile(unitPath); err == nil && strings.HasPrefix(string(text), ownUnit) {
+		return os.Remove(unitPath)
+	}
 	return nil
 }
 
