@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -39,16 +38,6 @@ func configured(cmd *cobra.Command, file *configfile.File, check func() error) (
 func hostPort(flag, value, example string) error {
 	if _, port, err := net.SplitHostPort(value); err != nil || port == "" {
 		return fmt.Errorf("--%s: %q is not HOST:PORT, for example %s", flag, value, example)
-	}
-	return nil
-}
-
-// endpoints reports what is wrong with addresses of etcd.
-func endpoints(flag string, values []string) error {
-	for _, v := range values {
-		if u, err := url.Parse(v); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return fmt.Errorf("--%s: %q is not the URL of an etcd, for example http://192.0.2.21:2379", flag, v)
-		}
 	}
 	return nil
 }

@@ -126,6 +126,8 @@ func TestCheckSaysAllThatIsWrong(t *testing.T) {
 	for _, args := range [][]string{
 		{"server", "--check-config", "--listen", "7443"},
 		{"server", "--check-config", "--etcd-endpoints", "192.0.2.21:2379"},
+		{"server", "--check-config", "--etcd-endpoints", "http://192.0.2.21:2379"},
+		{"server", "--check-config", "--etcd-endpoints", "https://192.0.2.21:2379"},
 		{"server", "--check-config", "--config", "/nowhere/server.yaml"},
 	} {
 		if _, _, err := run(args...); term.ExitCode(err) != term.ExitUsage {

@@ -39,7 +39,7 @@ streams it to the nodes. It can be stopped and started at any time; nodes forwar
 At the first start it makes, in its state directory: ca.pem (give it to clients and nodes), admin.token (opens the
 API) and node.token (the first join token: it lets machines become nodes for a day; 'weft node token' makes others).`,
 		Example: `  weft server --southbound-listen 192.0.2.10:7444
-  weft server --state-dir /srv/weft --etcd-endpoints http://192.0.2.21:2379,http://192.0.2.22:2379
+  weft server --etcd-endpoints https://192.0.2.21:2379,https://192.0.2.22:2379 --etcd-ca etcd-ca.pem --etcd-cert weft.pem --etcd-key weft.key
   weft server --config /etc/weft/server.yaml
   weft server --config /etc/weft/server.yaml --check-config
   weft server --print-default-config > server.yaml`,
@@ -68,6 +68,10 @@ API) and node.token (the first join token: it lets machines become nodes for a d
 	f.StringVar(&southbound, "southbound-listen", "127.0.0.1:7444", "address that the nodes' agents connect to")
 	f.StringSliceVar(&cfg.Names, "name", nil, "further host name or address that the server's certificate is for")
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use instead of the embedded one")
+	f.StringVar(&cfg.Etcd.CAFile, "etcd-ca", "", "authority of that etcd's certificates (https)")
+	f.StringVar(&cfg.Etcd.CertFile, "etcd-cert", "", "certificate that the server shows to etcd; it is read for each connection")
+	f.StringVar(&cfg.Etcd.KeyFile, "etcd-key", "", "key of that certificate")
+	f.BoolVar(&cfg.Etcd.Plain, "etcd-plaintext", false, "take an etcd on another machine by http: whoever is on the way can read and change everything")
 	f.DurationVar(&cfg.CertificateLife, "certificate-life", 0, "how long the server's certificate is good; it is made anew, without a restart, after two thirds of that (default a year)")
 	f.DurationVar(&cfg.NodeLife, "node-certificate-life", 0, "how long a node's certificate is good; nodes renew theirs after two thirds of that (default 24h)")
 	f.DurationVar(&cfg.NodeGrace, "node-certificate-grace", 0, "for how long after its end a node's certificate still renews itself; after that the machine is joined again (default 168h)")
@@ -79,7 +83,7 @@ API) and node.token (the first join token: it lets machines become nodes for a d
 // checkServer says all that is wrong with a server's settings.
 func checkServer(cfg server.Config, api, southbound string) error {
 	wrong := []error{
-		hostPort("listen", api, "127.0.0.1:7443"), hostPort("southbound-listen", southbound, "192.0.2.10:7444"), endpoints("etcd-endpoints", cfg.EtcdEndpoints),
+		hostPort("listen", api, "127.0.0.1:7443"), hostPort("southbound-listen", southbound, "192.0.2.10:7444"), cfg.Etcd.Check(cfg.EtcdEndpoints),
 	}
 	if cfg.StateDir == "" {
 		wrong = append(wrong, errors.New("--state-dir is required: the server keeps its authority and tokens there"))

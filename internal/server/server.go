@@ -37,6 +37,7 @@ type Config struct {
 	Southbound      net.Listener  // TLS is added here
 	Names           []string      // host names and addresses that the server's certificate is for
 	EtcdEndpoints   []string      // empty: embedded
+	Etcd            store.Access  // of EtcdEndpoints
 	CertificateLife time.Duration // of the server's certificate, which is made anew after two thirds of it; 0: a year
 	NodeLife        time.Duration // of nodes' certificates, which nodes renew after two thirds of it; 0: a day
 	NodeGrace       time.Duration // for so long after its end a node's certificate still renews itself; 0: a week
@@ -51,8 +52,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
+	etcdTLS, err := cfg.Etcd.TLS()
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
 	st, err := store.Open(ctx, store.Config{
-		Dir: filepath.Join(cfg.StateDir, "etcd"), Endpoints: cfg.EtcdEndpoints, Log: cfg.Log,
+		Dir: filepath.Join(cfg.StateDir, "etcd"), Endpoints: cfg.EtcdEndpoints, TLS: etcdTLS, Log: cfg.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)

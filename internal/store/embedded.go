@@ -33,7 +33,7 @@ func startEmbedded(ctx context.Context, cfg Config) (*embed.Etcd, string, error)
 	if err != nil {
 		return nil, "", fmt.Errorf("start etcd: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := private(dir); err != nil { // of its sockets; that is all there is between etcd and the machine's other users
 		return nil, "", fmt.Errorf("start etcd: %w", err)
 	}
 	client, peer := filepath.Join(dir, "client.sock"), filepath.Join(dir, "peer.sock")

@@ -88,6 +88,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("read etcd at %v: %w", endpoints, err), s.Close())
 	}
 	s.wg.Go(func() { s.image.follow(run) })
+	if cfg.TLS != nil {
+		s.wg.Go(func() { lookForStrangers(run, endpoints, cfg.TLS, cfg.Log) })
+	}
 	return s, nil
 }
 
