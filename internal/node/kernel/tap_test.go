@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -13,6 +15,87 @@ import (
 
 	"weft/internal/node/kernel/device"
 )
+
+// openAs opens a tap as a user of the machine who has no privileges, and where everybody may open TunDevice: udev makes it so
+// (mode 0666), as the kernel asks for itself who may have a device.
+func openAs(t *testing.T, user int, name string) error {
+	t.Helper()
+	node := filepath.Join(t.TempDir(), "tun")
+	if err := unix.Mknod(node, unix.S_IFCHR|0o600, int(unix.Mkdev(10, 200))); err != nil {
+		return err
+	}
+	fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	// Of this thread alone: it is root again when the call has been made.
+	setuid := func(id int) error {
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(id), ^uintptr(0)); errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := setuid(user); err != nil {
+		return err
+	}
+	err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+	if back := setuid(0); back != nil {
+		t.Fatal(back) // the thread is of no more use to others
+	}
+	return err
+}
+
+// A tap without an owner is anybody's for the kernel: who opened it would be the workload, as soon as nobody else has it open.
+func TestTapIsItsOwnersOnly(t *testing.T) {
+	const nobody = 65534
+	owner := uint32(1234)
+	for _, c := range []struct {
+		name  string
+		owner *uint32
+		user  int
+		want  error
+	}{
+		{"root's, by another user", nil, nobody, unix.EPERM},
+		{"root's, by root", nil, 0, nil},
+		{"a user's, by another", &owner, nobody, unix.EPERM},
+		{"a user's, by that one", &owner, int(owner), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ns := newNS(t)
+			tap := testTap
+			tap.Owner = c.owner
+			ns.do(t, func() error {
+				if _, err := device.CreateTap(tap); err != nil {
+					return err
+				}
+				if err := openAs(t, c.user, tap.Name); !errors.Is(err, c.want) {
+					return fmt.Errorf("opened by user %d: %v, want %v", c.user, err, c.want)
+				}
+				return nil
+			})
+		})
+	}
+	t.Run("the tap to the agent", func(t *testing.T) {
+		ns := newNS(t)
+		ns.do(t, func() error {
+			if _, err := ensureService(); err != nil {
+				return err
+			}
+			if err := openAs(t, nobody, serviceName); !errors.Is(err, unix.EPERM) {
+				return fmt.Errorf("opened: %v, want %v", err, unix.EPERM)
+			}
+			return nil
+		})
+	})
+}
 
 // openTap opens a tap as a virtual machine monitor does, and makes it if it is not there; frames carry no virtio header
 // unless flags say so.

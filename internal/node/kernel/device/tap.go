@@ -57,10 +57,12 @@ func CreateTap(t Tap) (ifindex int, err error) {
 	if err := errors.Join(Quiet(t.Name), netlink.LinkSetMTU(made, t.MTU), netlink.LinkSetAlias(made, t.Alias)); err != nil {
 		return 0, fmt.Errorf("configure tap %s: %w", t.Name, err)
 	}
+	owner := 0 // a tap that has none is for the kernel everybody's who can open TunDevice
 	if t.Owner != nil {
-		if err := unix.IoctlSetInt(fd, unix.TUNSETOWNER, int(*t.Owner)); err != nil {
-			return 0, fmt.Errorf("set owner of tap %s to %d: %w", t.Name, *t.Owner, err)
-		}
+		owner = int(*t.Owner)
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOWNER, owner); err != nil {
+		return 0, fmt.Errorf("set owner of tap %s to %d: %w", t.Name, owner, err)
 	}
 	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
 		return 0, fmt.Errorf("keep tap %s: %w", t.Name, err)
