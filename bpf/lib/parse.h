@@ -219,7 +219,8 @@ __noinline __u64 parse_walk(struct __sk_buff *skb, __u32 next, __u32 total)
 	return walk.all;
 }
 
-/* After parse_ipv6: from the fixed header to the upper layer. */
+/* After parse_ipv6: from the fixed header to the upper layer. A first fragment has its beginning, too (RFC 7112 5):
+ * what is looked at there must not come in a later one, where it is not seen. */
 static __always_inline enum drop_reason parse_extensions(struct packet *pkt)
 {
 	union walk walk = {.all = parse_walk(pkt->skb, pkt->protocol, pkt->total_len)};
@@ -228,6 +229,8 @@ static __always_inline enum drop_reason parse_extensions(struct packet *pkt)
 	pkt->ip_len = walk.len;
 	pkt->fragment = walk.fragment;
 	pkt->later_fragment = walk.later;
+	if (!walk.reason && walk.fragment && !walk.later && walk.len >= pkt->total_len)
+		return DROP_EXT_HEADER;
 	return walk.reason;
 }
 

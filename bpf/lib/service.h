@@ -31,12 +31,13 @@ struct service_mac {
 
 _Static_assert(sizeof(struct service_mac) == 6, "wire");
 
-/* Hands the packet to the agent, as long as the port does not ask too often. */
+/* Hands the packet to the agent, as long as the port does not ask too often. A super-packet would be as many questions
+ * as it has segments, for one token: nobody's question needs one. */
 static __noinline int service_deliver(struct packet *pkt)
 {
 	struct service_mac mac = {.local = 2, .ifindex = bpf_htonl(pkt->skb->ifindex)};
 
-	if (!rate_take(pkt->skb->ifindex, RATE_SERVICE, SERVICE_INTERVAL, SERVICE_BURST))
+	if (pkt->skb->gso_size || !rate_take(pkt->skb->ifindex, RATE_SERVICE, SERVICE_INTERVAL, SERVICE_BURST))
 		return drop(pkt, DROP_PUNT_RATE);
 	if (bpf_skb_store_bytes(pkt->skb, 0, &mac, sizeof(mac), 0))
 		return drop(pkt, DROP_REWRITE);

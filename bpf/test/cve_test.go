@@ -178,4 +178,23 @@ func TestCVE_2023_3153_EveryQuestionToTheAgentIsLimited(t *testing.T) {
 			t.Errorf("%s: %d of 200 reach the agent at once, %d do not", name, passed, limited)
 		}
 	}
+	// A super-packet would be many questions for one token.
+	for _, f := range [][]byte{dhcp4(t, broadcastMAC, "0.0.0.0", "255.255.255.255", 68, 67), dhcp6(t, web1Link, "ff02::1:2", 34, 35)} {
+		out := b.run(t, input{program: "from_port", frame: f, gsoSize: 8, gsoSegs: 3})
+		if len(out.drops) != 1 || out.drops[0].reason != uint32(kernel.DropPuntRate) || out.drops[0].packets != 3 {
+			t.Errorf("a super-packet: verdict %d, %v, %v", out.verdict, out.drops, out.passes)
+		}
+	}
+}
+
+// RA guards and DHCP guards were passed by headers that a first fragment left to the next one (RFC 7113).
+func TestFirstFragmentSaysWhatItIs(t *testing.T) {
+	pad := []byte{17, 0, 1, 4, 0, 0, 0, 0}
+	first := []byte{60, 0, 0, 1, 0, 0, 0, 7}
+	dropAll(t, map[string]judged{
+		"DHCP server":    {ip6(t, web2MAC, web1IP6, "fd00:1::5", 64, 44, slices.Concat(first, pad)), kernel.DropExtHeader},
+		"advertisement":  {ip6(t, web2MAC, web1IP6, "fd00:1::5", 255, 44, slices.Concat(first, []byte{58}, pad[1:])), kernel.DropExtHeader},
+		"nothing at all": {ip6(t, web2MAC, web1IP6, "fd00:1::5", 64, 44, slices.Concat([]byte{17}, first[1:])), kernel.DropExtHeader},
+		"headers before": {ip6(t, web2MAC, web1IP6, "fd00:1::5", 64, 60, slices.Concat([]byte{44}, pad[1:], []byte{17}, first[1:])), kernel.DropExtHeader},
+	})
 }

@@ -186,7 +186,7 @@ func isExtension(protocol byte) bool {
 	return protocol == protoHopByHop || protocol == protoRouting || protocol == protoFragment || protocol == protoDestination
 }
 
-// extensions walks to the upper layer (RFC 8200 4.1), six headers at most.
+// extensions walks to the upper layer (RFC 8200 4.1), six headers at most. A first fragment has its beginning (RFC 7112 5).
 func (p *packet) extensions() string {
 	h := p.frame[ethernetLen:]
 	for i := 0; !p.ip.later && isExtension(p.ip.protocol); i++ {
@@ -213,6 +213,9 @@ func (p *packet) extensions() string {
 		}
 		p.ip.protocol = h[at]
 		p.ip.len += size
+	}
+	if p.ip.fragment && !p.ip.later && p.ip.len >= p.ip.total {
+		return reasonExtHeader
 	}
 	return ""
 }

@@ -200,6 +200,7 @@ var sentIPv6 = []sent{
 	{"header_beyond", from6(c6, extended(protoDestination, changed(destination, 1, 9))), "drop ip-malformed"},
 	{"header_cut", from6(c6, func(p *ip) { p.first, p.options, p.body = protoDestination, destination[:4], nil }), "drop ip-malformed"},
 	{"first_fragment", from6(c6, extended(protoFragment, fragmentFirst)), "local red/db-1"},
+	{"first_fragment_of_headers", from6(c6, func(p *ip) { p.first, p.options, p.body = protoFragment, fragmentFirst, nil }), "drop ext-header"},
 	{"later_fragment", from6(c6, extended(protoFragment, fragmentLater)), "local red/db-1"},
 
 	{"echo", from6(g6, func(p *ip) { p.protocol, p.body = 58, []byte{128, 0, 0, 0, 0, 0, 0, 0} }), "answer"},

@@ -76,6 +76,14 @@ func fragmentAttacks() []Attack {
 			p.ext = append(p.ext, extension{protoDestination, []byte{200, 1, 4, 0, 0, 0, 0}})
 			return []Shot{dropped("ip-malformed", p)}
 		}},
+		{Name: "first fragment of headers alone", Versions: only6, Shots: func(a Aim, v int) []Shot {
+			// What the packet is comes in its next fragment, where nobody looks at it: an answer of a DHCP server, for example.
+			p := piece(a, v, 0, true, raw())
+			p.length = -CanaryLength
+			q := change(p, func(q *Packet) { q.ext = append(slices.Clone(q.ext), extension{protoDestination, []byte{0, 1, 4, 0, 0, 0, 0}}) })
+			r := change(q, func(q *Packet) { q.proto = protoICMPv6 })
+			return drops("ext-header", p, q, r)
+		}},
 		{Name: "2,000 datagrams that never end", Once: true, Shots: func(a Aim, v int) []Shot {
 			var all []Packet
 			for i := range manyIDs {
