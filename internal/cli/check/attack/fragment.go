@@ -80,7 +80,9 @@ func fragmentAttacks() []Attack {
 			// What the packet is comes in its next fragment, where nobody looks at it: an answer of a DHCP server, for example.
 			p := piece(a, v, 0, true, raw())
 			p.length = -CanaryLength
-			q := change(p, func(q *Packet) { q.ext = append(slices.Clone(q.ext), extension{protoDestination, []byte{0, 1, 4, 0, 0, 0, 0}}) })
+			q := change(p, func(q *Packet) {
+				q.ext = append(slices.Clone(q.ext), extension{protoDestination, []byte{0, 1, 4, 0, 0, 0, 0}})
+			})
 			r := change(q, func(q *Packet) { q.proto = protoICMPv6 })
 			return drops("ext-header", p, q, r)
 		}},
