@@ -8,7 +8,7 @@ PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/node/dhcp ./internal/apiserver ./internal/store ./client
 UNIT    := . ./api/... ./bench ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
-DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 nftables systemd procps curl iputils-ping traceroute udhcpc isc-dhcp-client dhcpcd-base qemu-system-x86 bird2 frr
+DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 nftables systemd procps curl iputils-ping traceroute udhcpc isc-dhcp-client dhcpcd-base qemu-system-x86 bird2 frr zsh fish groff
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
 timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"

@@ -63,7 +63,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",
 		RunE: func(*cobra.Command, []string) error { _, err := fmt.Fprintln(env.Out, env.Version); return err },
 	})
-	root.AddCommand(manual.New(env))
+	root.AddCommand(manual.New(env), names.Completion(env))
 	wrapArgs(root)
 	names.Register(env, root)
 	return root

@@ -100,6 +100,7 @@ func newDesk(t *testing.T) *desk {
 	t.Cleanup(srv.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 	t.Setenv("WEFT_CONFIG", filepath.Join(t.TempDir(), "config.yaml"))
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	err = client.UpdateContexts(func(c *client.Contexts) error {
 		c.Add(client.Context{Name: "test", Server: srv.URL, Token: "token", CA: string(ca)})
 		return nil

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -65,17 +67,25 @@ func TestWatch(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	newDesk(t)
 	for line, want := range map[string]string{
-		"get ":                "drops tenant node vpc subnet port routetable",
-		"delete ":             "tenant node vpc subnet port routetable",
-		"get port ":           "red/web-1 red/web-2",
-		"describe node ":      "host-1 host-2",
-		"attach ":             "red/web-1 red/web-2",
-		"detach red/web-2":    "red/web-2",
-		"dump --node ":        "host-1 host-2",
-		"get port -t ":        "red",
-		"context use ":        "test",
-		"explain port.spec.a": "port.spec.addresses port.spec.allowedSources",
-		"--color ":            "auto always never",
+		"get ":                              "drops tenant node vpc subnet port routetable",
+		"delete ":                           "tenant node vpc subnet port routetable",
+		"get port ":                         "red/web-1 red/web-2",
+		"describe node ":                    "host-1 host-2",
+		"get port/":                         "port/red/web-1 port/red/web-2",
+		"get port/red/web-2 port/red/web-1": "port/red/web-1",
+		"get port -t red ":                  "web-1 web-2",
+		"get port -t blue red/":             "red/web-1 red/web-2",
+		"explain error NO":                  "NO_REFERENCE NOT_FOUND NODE_GONE NODE_DRAINED NODE_REMOVED NODE_ALIVE",
+		"explain drop src-":                 "src-mac-spoof src-ip-spoof",
+		"wait node --for ":                  "condition=Ready condition=Applied create delete field=",
+		"completion ":                       "bash zsh fish powershell",
+		"attach ":                           "red/web-1 red/web-2",
+		"detach red/web-2":                  "red/web-2",
+		"dump --node ":                      "host-1 host-2",
+		"get port -t ":                      "red",
+		"context use ":                      "test",
+		"explain port.spec.a":               "port.spec.addresses port.spec.allowedSources",
+		"--color ":                          "auto always never",
 	} {
 		args := strings.Split(line, " ")
 		out, _, code := weft("", append([]string{"__complete"}, args...)...)
@@ -86,12 +96,49 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// TestCompletionDoesNotHang: a shell waits for it at every key.
+// TestCompletionDoesNotHang: a shell waits for it at every key, and the next key is answered at once.
 func TestCompletionDoesNotHang(t *testing.T) {
 	d := newDesk(t)
 	d.stall = time.Second
-	start := time.Now()
-	if out, _, code := weft("", "__complete", "get", "port", ""); code != 0 || strings.Contains(out, "web-1") || time.Since(start) > 700*time.Millisecond {
-		t.Errorf("after %s exit %d:\n%s", time.Since(start), code, out)
+	for _, most := range []time.Duration{700 * time.Millisecond, 100 * time.Millisecond} {
+		start := time.Now()
+		if out, _, code := weft("", "__complete", "get", "port", ""); code != 0 || strings.Contains(out, "web-1") || time.Since(start) > most {
+			t.Errorf("after %s, of %s, exit %d:\n%s", time.Since(start), most, code, out)
+		}
+	}
+}
+
+// TestCompletionRemembersNames for some seconds, of each tenant and kind by itself.
+func TestCompletionRemembersNames(t *testing.T) {
+	d := newDesk(t)
+	for range 3 {
+		for _, kind := range []string{"port", "node"} {
+			if out, _, _ := weft("", "__complete", "get", kind, ""); !strings.Contains(out, "-1") {
+				t.Errorf("completes to %s", out)
+			}
+		}
+	}
+	if len(d.calls) != 2 {
+		t.Errorf("the server was asked %q", d.calls)
+	}
+	weft("", "__complete", "get", "port", "-t", "blue", "")
+	if len(d.calls) != 3 {
+		t.Errorf("names of one tenant were taken for another's: %q", d.calls)
+	}
+	cache, err := os.ReadDir(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "weft"))
+	if err != nil || len(cache) != 3 {
+		t.Errorf("%d files in the cache, error %v", len(cache), err)
+	}
+	for _, f := range cache {
+		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, error %v", f.Name(), info.Mode(), err)
+		}
+		past := time.Now().Add(-time.Minute)
+		if err := os.Chtimes(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "weft", f.Name()), past, past); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if weft("", "__complete", "get", "node", ""); len(d.calls) != 4 {
+		t.Errorf("old names are still good: %q", d.calls)
 	}
 }

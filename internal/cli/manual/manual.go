@@ -71,7 +71,7 @@ func one(env *term.Env, root *cobra.Command, args []string) error {
 
 // listed reports whether a command is in the manual.
 func listed(cmd *cobra.Command) bool {
-	return !cmd.Hidden && cmd.Name() != "help" && (cmd.HasParent() && cmd.Parent().Name() != "completion" || !cmd.HasParent())
+	return !cmd.Hidden && cmd.Name() != "help"
 }
 
 // walk visits a command and all below it that are in the manual.

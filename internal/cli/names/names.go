@@ -5,7 +5,6 @@ package names
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -75,8 +74,8 @@ func Contexts(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellComp
 	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeWithin bounds what completion asks the server.
-const completeWithin = 300 * time.Millisecond
+// completeWithin bounds what completion asks the server: with the start of the program, a key is answered within 300 ms.
+const completeWithin = 200 * time.Millisecond
 
 // Refs completes kinds, and then names of that kind as the server has them.
 func Refs(env *term.Env) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -89,13 +88,26 @@ func Refs(env *term.Env) func(*cobra.Command, []string, string) ([]string, cobra
 			for _, k := range v1.Kinds() {
 				words = append(words, k.Singular)
 			}
+			if kind, rest, ok := strings.Cut(begun, "/"); ok {
+				return prefixed(kind+"/", list(cmd.Context(), env, kind, rest)), cobra.ShellCompDirectiveNoFileComp
+			}
 			return words, cobra.ShellCompDirectiveNoFileComp
+		}
+		if kind, rest, ok := strings.Cut(begun, "/"); ok && strings.Contains(args[0], "/") {
+			return prefixed(kind+"/", list(cmd.Context(), env, kind, rest)), cobra.ShellCompDirectiveNoFileComp
 		}
 		return list(cmd.Context(), env, args[0], begun), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// list lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME.
+func prefixed(with string, names []string) []string {
+	for i := range names {
+		names[i] = with + names[i]
+	}
+	return names
+}
+
+// list lists the names of a kind that begin with begun; where no tenant is known, as TENANT/NAME. They are as old as cacheFor at most.
 func list(ctx context.Context, env *term.Env, word, begun string) []string {
 	kind, err := ref.Kind(word)
 	if err != nil {
@@ -105,12 +117,32 @@ func list(ctx context.Context, env *term.Env, word, begun string) []string {
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, completeWithin)
-	defer cancel()
-	tenant := ""
+	tenant, before := "", ""
 	if kind.Tenanted {
 		tenant = target.Tenant
 	}
+	if t, rest, ok := strings.Cut(begun, "/"); ok && tenant != "" { // another one than the context's
+		tenant, before, begun = t, t+"/", rest
+	}
+	path := cacheFile(target.Server, target.Name, target.Token, target.TokenFile, kind.Plural, tenant)
+	all, known := load(path)
+	if !known {
+		all = ask(ctx, c, kind, tenant)
+		keep(path, all) // also none: a server that does not answer is not asked again at the next key
+	}
+	var out []string
+	for _, name := range all {
+		if strings.HasPrefix(name, begun) {
+			out = append(out, before+name)
+		}
+	}
+	return out
+}
+
+// ask asks the server for names, as far as it answers in time.
+func ask(ctx context.Context, c *client.Client, kind v1.KindInfo, tenant string) []string {
+	ctx, cancel := context.WithTimeout(ctx, completeWithin)
+	defer cancel()
 	objects, _, err := c.List(ctx, kind.Kind, tenant)
 	if err != nil {
 		return nil
@@ -119,11 +151,9 @@ func list(ctx context.Context, env *term.Env, word, begun string) []string {
 	for _, o := range objects {
 		name := o.Meta().Name
 		if kind.Tenanted && tenant == "" {
-			name = fmt.Sprintf("%s/%s", o.Meta().Tenant, name)
+			name = o.Meta().Tenant + "/" + name
 		}
-		if strings.HasPrefix(name, begun) {
-			out = append(out, name)
-		}
+		out = append(out, name)
 	}
 	return out
 }
