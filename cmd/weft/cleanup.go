@@ -45,7 +45,8 @@ agent can be started again, and workloads attached again.
 
 Stopping an agent does none of this: packets go on without it.`,
 		Example: `  weft agent cleanup              # says what goes dark, and asks
-  weft agent cleanup --stop --yes  # ends the agent first, and does not ask`,
+  weft agent cleanup --stop        # ends the agent first
+  weft agent cleanup --stop --yes  # and does not ask`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cleanupFrom(cmd, config, &cfg); err != nil {
