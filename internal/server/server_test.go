@@ -183,6 +183,7 @@ spec: {vpc: main, prefixes: [10.0.1.0/24]}
 type node struct {
 	name    string
 	machine string
+	life    time.Duration // of its certificate; 0: an hour
 	addr    netip.Addr
 	c       *southbound.Client
 	stop    func()
@@ -239,7 +240,7 @@ func (s *site) showing(pair *tls.Certificate) []grpc.DialOption {
 func (s *site) connect(n *node) {
 	s.t.Helper()
 	n.machine = cmp.Or(n.machine, "machine-of-"+n.name)
-	pair := s.certificate(nodeid.ID{Node: n.name, Machine: n.machine}, time.Hour)
+	pair := s.certificate(nodeid.ID{Node: n.name, Machine: n.machine}, cmp.Or(n.life, time.Hour))
 	c, err := southbound.NewClient(southbound.ClientConfig{
 		Server: s.southbound, Node: n, Name: n.name, Log: slog.New(slog.DiscardHandler),
 		Removed: func(err error) { n.mu.Lock(); n.gone = err.Error(); n.mu.Unlock() },
