@@ -61,6 +61,8 @@ var words = map[string]command{
 	"traffic":  sendNumbered, // traffic NAME FROM TO [rate=N] [flows=N] [ipv6]: numbered packets both ways, until they are counted
 	"lost":     lost,         // lost NAME none | gap=DURATION [spared=N]: no packet; or no gap as long, and at least N flows without any loss
 	"clock":    clock,        // clock NODE OFFSET: restart its agent or server with a clock that is ahead or behind; 0s: as it was
+	"with":     with,         // with NODE PROGRAM FLAG...: start it again, with further flags
+	"streams":  streams,      // streams NODE want=N: how often its stream came up
 	"synced":   synced,       // synced NODE
 	"writes":   writes,       // writes NODE want=N: writes to the kernel since the agent's start
 }
