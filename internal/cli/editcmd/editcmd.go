@@ -13,7 +13,9 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -158,6 +160,9 @@ func (e *editing) edit(ctx context.Context, head, text string) (string, error) {
 	editor := cmp.Or(os.Getenv("WEFT_EDITOR"), os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi")
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", editor+` "$1"`, "sh", e.path)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.env.In, e.env.Out, e.env.Err
+	keys := make(chan os.Signal, 1) // the editor's: it shares the terminal
+	signal.Notify(keys, os.Interrupt, syscall.SIGQUIT)
+	defer signal.Stop(keys)
 	if err := cmd.Run(); err != nil {
 		return text, fmt.Errorf("the editor %q ended with an error (choose another by WEFT_EDITOR): %w", editor, err)
 	}
