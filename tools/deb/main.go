@@ -114,7 +114,7 @@ func (p *pack) collect(binary string) error {
 			return err
 		}
 	}
-	for pattern, to := range map[string]string{"docs/operate/*.md": "/usr/share/doc/weft/operate", "examples/*.yaml": "/usr/share/doc/weft/examples"} {
+	for pattern, to := range map[string]string{"docs/operate/*.md": "/usr/share/doc/weft/operate", "docs/cli/*.md": "/usr/share/doc/weft/cli", "examples/*.yaml": "/usr/share/doc/weft/examples"} {
 		found, err := filepath.Glob(filepath.Join(p.root, pattern))
 		if err != nil || len(found) == 0 {
 			return fmt.Errorf("no file matches %s: %w", pattern, err)
@@ -137,12 +137,48 @@ func (p *pack) ask(binary string) error {
 		{"/etc/weft/server.yaml", []string{"server", "--print-default-config"}},
 		{"/usr/share/bash-completion/completions/weft", []string{"completion", "bash"}},
 		{"/usr/share/zsh/vendor-completions/_weft", []string{"completion", "zsh"}},
+		{"/usr/share/fish/vendor_completions.d/weft.fish", []string{"completion", "fish"}},
 	} {
 		text, err := exec.Command(p.path(binary), f.args...).Output()
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", binary, strings.Join(f.args, " "), err)
 		}
 		p.files = append(p.files, file{f.to, 0o644, text})
+	}
+	return p.manual(binary)
+}
+
+// manual adds the pages for man(1), packed as dpkg has them.
+func (p *pack) manual(binary string) error {
+	dir, err := os.MkdirTemp("", "weft-man-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if out, err := exec.Command(p.path(binary), "man", "--dir", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s man: %w: %s", binary, err, out)
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
+	if err != nil || len(pages) == 0 {
+		return fmt.Errorf("%s man has written no page: %w", binary, err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		var packed bytes.Buffer
+		z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+		if err != nil {
+			return err
+		}
+		if _, err := z.Write(text); err != nil {
+			return err
+		}
+		if err := z.Close(); err != nil {
+			return err
+		}
+		p.files = append(p.files, file{"/usr/share/man/man1/" + filepath.Base(page) + ".gz", 0o644, packed.Bytes()})
 	}
 	return nil
 }

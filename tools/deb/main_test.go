@@ -25,7 +25,7 @@ func TestVersionsAreOrderedAsCommitsCome(t *testing.T) {
 func TestPackageIsTheSameEachTime(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "weft")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho completion\n"), 0o755); err != nil {
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n[ \"$1\" = man ] && echo .TH WEFT >\"$3\"/weft.1\necho completion\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	var first []byte
