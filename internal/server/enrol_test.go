@@ -169,6 +169,27 @@ func TestTokenIsForEnrolmentAlone(t *testing.T) {
 	}
 }
 
+// TestNodeThatIsWrittenDownBeforeItsMachineCame: labels and such may be there first; any token makes a machine that node.
+func TestNodeThatIsWrittenDownBeforeItsMachineCame(t *testing.T) {
+	s := start(t, t.TempDir())
+	s.apply("apiVersion: weft/v1\nkind: Node\nmetadata: {name: h1, labels: {rack: r7}}\nspec: {address: 198.19.0.9, roles: [host]}\n")
+	id := nodeid.ID{Node: "h1", Machine: "m1"}
+	key, request := asking(t, id)
+	var pair *tls.Certificate
+	for range 2 { // the first answer was lost
+		var e *v1.Error
+		if pair, e = s.enrol(id, s.token("node"), key, request); e != nil {
+			t.Fatal(e)
+		}
+	}
+	if err := s.hello(t.Context(), pair, southbound.Hello{Node: "h1", Machine: "m1"}); err != nil {
+		t.Error(err)
+	}
+	if n := s.node("h1"); n.Machine != "m1" {
+		t.Errorf("the node is %+v", n)
+	}
+}
+
 // TestEveryCallHasARule: a call that somebody adds is refused until it has one.
 func TestEveryCallHasARule(t *testing.T) {
 	n := 0

@@ -5,9 +5,13 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -273,4 +277,60 @@ func TestEndOfACertificateIsToldInTime(t *testing.T) {
 	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "h2: its certificate ends in 1h58m") {
 		t.Errorf("warnings %q", warnings)
 	}
+}
+
+// TestAuthorityIsReplacedUnderNodes goes the way of docs/operate/nodes.md: at each step the nodes of the step before connect and renew.
+func TestAuthorityIsReplacedUnderNodes(t *testing.T) {
+	dir, next := t.TempDir(), t.TempDir()
+	start(t, next).stop()
+	file := func(dir, name string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	id := nodeid.ID{Node: "h1", Machine: "m1"}
+	s := start(t, dir)
+	key, request := asking(t, id)
+	pair, e := s.enrol(id, s.token("node"), key, request)
+	if e != nil {
+		t.Fatal(e)
+	}
+	believed := s.roots
+	oldCert, newCert := file(dir, "ca.pem"), file(next, "ca.pem")
+	step := func(what string, ca []byte, want int) {
+		t.Helper()
+		s.stop()
+		if err := os.WriteFile(filepath.Join(dir, "ca.pem"), ca, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s = start(t, dir)
+		s.roots = believed
+		if err := s.hello(t.Context(), pair, southbound.Hello{Node: "h1", Machine: "m1"}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		conn := s.calls(pair)
+		defer conn.Close()
+		key, request := asking(t, id)
+		got, err := pb.NewEnrolmentClient(conn).Renew(t.Context(), &pb.RenewRequest{Request: request})
+		if err != nil || len(got.GetAuthorities()) != want {
+			t.Fatalf("%s: %d authorities, %v", what, len(got.GetAuthorities()), err)
+		}
+		pair, _ = s.given(key, got, nil)
+		believed = x509.NewCertPool()
+		for _, der := range got.GetAuthorities() {
+			c, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			believed.AddCert(c)
+		}
+	}
+	step("the new one is told", slices.Concat(oldCert, newCert), 2)
+	if err := os.WriteFile(filepath.Join(dir, "ca.key"), file(next, "ca.key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	step("the new one signs", slices.Concat(newCert, oldCert), 2)
+	step("the old one is gone", newCert, 1)
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -54,6 +55,9 @@ type Config struct {
 type Service struct {
 	pb.UnimplementedEnrolmentServer
 	cfg Config
+
+	mu   sync.Mutex           // guards below
+	told map[string]time.Time // when a refusal was last logged, by address and call
 }
 
 // New returns a service that Register adds to a gRPC server with the Guard's interceptors.
@@ -64,7 +68,7 @@ func New(cfg Config) *Service {
 	if cfg.Grace == 0 {
 		cfg.Grace = Grace
 	}
-	return &Service{cfg: cfg}
+	return &Service{cfg: cfg, told: make(map[string]time.Time)}
 }
 
 // Register adds the service to g.
@@ -115,6 +119,9 @@ func (s *Service) admit(tx *store.Tx, id nodeid.ID, k *token) error {
 		return nil
 	}
 	n := found.(*v1.Node)
+	if n.Status.Machine == "" { // somebody wrote it down before its machine came
+		return nil
+	}
 	taken := &v1.Error{Status: http.StatusConflict, Code: v1.CodeInUse, Object: "node/" + id.Node}
 	switch {
 	case s.cfg.Alive(id.Node):

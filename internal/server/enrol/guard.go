@@ -5,6 +5,7 @@ package enrol
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"time"
 
@@ -56,19 +57,61 @@ func CallerOf(ctx context.Context) (southbound.Caller, error) {
 func (s *Service) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			ctx, err := s.guard(ctx, info.FullMethod)
+			known, err := s.guard(ctx, info.FullMethod)
 			if err != nil {
+				s.refused(ctx, info.FullMethod, err)
 				return nil, err
 			}
-			return next(ctx, req)
+			answer, err := next(known, req)
+			s.refused(known, info.FullMethod, err)
+			return answer, err
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			ctx, err := s.guard(stream.Context(), info.FullMethod)
+			known, err := s.guard(stream.Context(), info.FullMethod)
 			if err != nil {
+				s.refused(stream.Context(), info.FullMethod, err)
 				return err
 			}
-			return next(srv, &guarded{stream, ctx})
+			err = next(srv, &guarded{stream, known})
+			s.refused(known, info.FullMethod, err)
+			return err
 		}),
+	}
+}
+
+// Bounds of what the log has of refusals: an agent that is refused tries again every 2 s.
+const (
+	toldEvery = time.Minute // from one address, for one call
+	toldMost  = 1000        // addresses and calls that are remembered
+)
+
+// refused logs that somebody is not who they say they are.
+func (s *Service) refused(ctx context.Context, method string, cause error) {
+	code := status.Code(cause)
+	if code != codes.Unauthenticated && code != codes.PermissionDenied {
+		return
+	}
+	from := "unknown"
+	if p, ok := peer.FromContext(ctx); ok {
+		from = p.Addr.String()
+		if host, _, err := net.SplitHostPort(from); err == nil {
+			from = host
+		}
+	}
+	now := time.Now()
+	s.mu.Lock()
+	key := from + " " + method
+	again := now.Sub(s.told[key]) < toldEvery
+	if !again {
+		if len(s.told) >= toldMost {
+			clear(s.told)
+		}
+		s.told[key] = now
+	}
+	s.mu.Unlock()
+	if !again {
+		caller, _ := CallerOf(ctx) // of nobody: then there is none
+		s.cfg.Log.Warn("audit: node refused", "from", from, "host", caller.Node, "call", method, "err", status.Convert(cause).Message())
 	}
 }
 
