@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "weft/api/v1"
+	"weft/client"
+	"weft/internal/base/agentfile"
 	"weft/internal/cli/term"
 	"weft/internal/doctor"
 )
@@ -94,19 +98,47 @@ func tellFindings(env *term.Env, findings []doctor.Finding, format string, quiet
 	return code
 }
 
-// serverTime asks the context's server for the time, by the Date of an answer that needs no token; nil: there is no context.
+// serverTime asks the context's server for the time, by the Date of an answer that needs no token. A node without a context asks
+// the machine of its agent's server, where the API usually is.
 func serverTime(env *term.Env) func(context.Context) (time.Time, error) {
-	target, err := env.Target()
+	return func(ctx context.Context) (time.Time, error) {
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		defer cancel()
+		target, err := env.Target()
+		if err == nil {
+			c, err := target.Client()
+			if err != nil {
+				return time.Time{}, err
+			}
+			return c.Date(ctx)
+		}
+		c := agentsServer()
+		if c == nil {
+			return time.Time{}, doctor.ErrNoServer
+		}
+		at, err := c.Date(ctx)
+		var e *v1.Error
+		if errors.As(err, &e) && strings.HasPrefix(e.Message, "no answer") { // its API may be elsewhere
+			err = doctor.ErrNoServer
+		}
+		return at, err
+	}
+}
+
+// agentsServer is a client of the API beside the agent's server; nil: this machine is no node.
+func agentsServer() *client.Client {
+	file, err := agentfile.Read(agentConfig)
 	if err != nil {
 		return nil
 	}
-	return func(ctx context.Context) (time.Time, error) {
-		c, err := target.Client()
-		if err != nil {
-			return time.Time{}, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-		defer cancel()
-		return c.Date(ctx)
+	host, _, err := net.SplitHostPort(file.Server)
+	ca, err2 := os.ReadFile(file.CA)
+	if err != nil || err2 != nil {
+		return nil
 	}
+	c, err := client.New(client.Config{Server: "https://" + net.JoinHostPort(host, "7443"), Token: "none", CA: ca}) // the time is for everybody
+	if err != nil {
+		return nil
+	}
+	return c
 }

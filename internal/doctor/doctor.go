@@ -37,12 +37,12 @@ type Finding struct {
 
 // Config says where to look. Empty fields are what they are on every machine.
 type Config struct {
-	Root       string // before every path of configuration, state and /run; tests
-	ConfigDir  string // /etc/weft
-	StateDir   string // /var/lib/weft
-	RunDir     string // /run/weft, or what the agent's file says
-	BPFFS      string // /sys/fs/bpf/weft
-	ServerTime func(context.Context) (time.Time, error)
+	Root       string                                   // before every path of configuration, state and /run; tests
+	ConfigDir  string                                   // /etc/weft
+	StateDir   string                                   // /var/lib/weft
+	RunDir     string                                   // /run/weft, or what the agent's file says
+	BPFFS      string                                   // /sys/fs/bpf/weft
+	ServerTime func(context.Context) (time.Time, error) // what the clock is compared with; nil: nothing
 	Now        time.Time
 }
 

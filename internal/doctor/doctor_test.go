@@ -151,6 +151,8 @@ func (p *patient) twoWays(t *testing.T) {
 func TestUnderlay(t *testing.T) {
 	p := newPatient(t)
 	p.want(t, "mtu", Warn, "no device leads")
+	p.run(t, "ip link add only0 mtu 1400 type veth peer far9", "ip addr add 192.0.2.10/24 dev only0", "ip link set only0 up")
+	p.want(t, "mtu", OK, "only0", "1400") // a machine without any gateway
 	p.twoWays(t)
 	p.want(t, "mtu", OK, "1500", "1450")
 	p.want(t, "xdp", OK, "up0", "in its driver")
@@ -260,6 +262,7 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.want(t, "leftovers", Warn, "weft-vx", "1 devices of ports", pins)
+	p.want(t, "tunnel-port", OK) // the kernel's own socket is weft's
 	if err := os.RemoveAll(filepath.Join(pins, "links")); err != nil {
 		t.Fatal(err)
 	}
@@ -342,6 +345,8 @@ func TestClockThatIsOff(t *testing.T) {
 		}
 		p.want(t, "clock", want, words)
 	}
+	p.cfg.ServerTime = func(context.Context) (time.Time, error) { return time.Time{}, ErrNoServer }
+	p.want(t, "clock", OK, "not compared")
 	p.cfg.ServerTime = func(context.Context) (time.Time, error) { return time.Time{}, errors.New("nobody answers") }
 	p.want(t, "clock", Warn, "nobody answers")
 }

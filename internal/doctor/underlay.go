@@ -3,7 +3,9 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,13 +28,13 @@ func own(d survey.Device) bool {
 }
 
 // underlay lists the devices by which tunnels leave: that with the tunnel's address, or where loopback has it, or nobody knows it,
-// those with routes to a gateway.
+// those with routes to a gateway, or if there are none those with an address that others reach.
 func (m *machine) underlay() []survey.Device {
 	ways, err := survey.Ways()
 	if err != nil {
 		return nil
 	}
-	var by []survey.Device
+	var by, reached []survey.Device
 	for _, d := range m.devices {
 		if m.agent != nil && !d.Loopback && slices.ContainsFunc(d.Addresses, func(p netip.Prefix) bool { return p.Addr() == m.agent.Address }) {
 			return []survey.Device{d}
@@ -40,6 +42,12 @@ func (m *machine) underlay() []survey.Device {
 		if slices.Contains(ways, d.Index) && !d.Loopback && !own(d) {
 			by = append(by, d)
 		}
+		if d.Up && !d.Loopback && !own(d) && slices.ContainsFunc(d.Addresses, func(p netip.Prefix) bool { return p.Addr().IsGlobalUnicast() }) {
+			reached = append(reached, d)
+		}
+	}
+	if len(by) == 0 {
+		return reached
 	}
 	return by
 }
@@ -90,7 +98,9 @@ func overhead(m *machine) int {
 }
 
 func checkTunnelPort(_ context.Context, m *machine) []Finding {
+	ours := false // the kernel's own socket is
 	for _, d := range m.devices {
+		ours = ours || d.VXLANPort == tunnelPort && d.Name == "weft-vx"
 		if d.VXLANPort == tunnelPort && d.Name != "weft-vx" {
 			return fail(fmt.Sprintf("another VXLAN device, %s, has UDP port %d: weft's cannot be made beside it, or gets none of its packets", d.Name, tunnelPort),
 				"ip link delete "+d.Name+", if nothing needs it; else move it to another port", "iproute2")
@@ -98,8 +108,11 @@ func checkTunnelPort(_ context.Context, m *machine) []Finding {
 	}
 	for _, table := range []string{"udp", "udp6"} {
 		inode, used := socketAt("/proc/thread-self/net/"+table, tunnelPort)
-		if used && inode != "0" { // the kernel's own sockets have none
-			return fail(fmt.Sprintf("UDP port %d is taken by %s, so tunnels get no packets", tunnelPort, holder(inode)), "stop that program, or move it to another port; 'ss -ulnp' shows it", "iproute2")
+		if !used {
+			continue
+		}
+		if who := holder(inode); who != "" || !ours {
+			return fail(fmt.Sprintf("UDP port %d is taken by %s, so tunnels get no packets", tunnelPort, cmp.Or(who, "the kernel, or a program that cannot be seen from here")), "stop that program, or move it to another port; 'ss -ulnp' shows it", "iproute2")
 		}
 	}
 	return ok(fmt.Sprintf("UDP port %d is weft's, or free", tunnelPort))
@@ -120,7 +133,7 @@ func socketAt(table string, port int) (inode string, used bool) {
 	return "", false
 }
 
-// holder names the process that has a socket.
+// holder names the process that has a socket; "": none that can be seen.
 func holder(inode string) string {
 	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, l := range links {
@@ -130,8 +143,11 @@ func holder(inode string) string {
 			return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(name)), pid)
 		}
 	}
-	return "a program"
+	return ""
 }
+
+// ErrNoServer is what ServerTime says where it knows of no server to ask.
+var ErrNoServer = errors.New("no server is known")
 
 // How far a clock may be off: certificates are made a day before they begin to count.
 const (
@@ -152,6 +168,9 @@ func checkClock(ctx context.Context, m *machine) []Finding {
 	}
 	began := time.Now()
 	there, err := m.ServerTime(ctx)
+	if errors.Is(err, ErrNoServer) {
+		return append(out, ok("it was not compared with the server's: there is no context, and the server of /etc/weft/agent.yaml does not answer at port 7443")...)
+	}
 	if err != nil {
 		return append(out, warn("it was not compared with the server's: "+err.Error(), "see 'weft context list': it was asked for the time", "")...)
 	}

@@ -41,8 +41,12 @@ func TestOperatorsPages(t *testing.T) {
 		t.Errorf("the first ping took %s, bar %s", took, firstPingMost)
 	}
 	s.checkUnits(t)
+	s.startSpeakers(t)
+	s.checkRights(t)
+	speaker := s.checkSpeaker(t, "")
 	s.checkStop(t)
 	s.upgradeUnderTraffic(t)
+	s.checkSpeaker(t, speaker)
 	s.play(t, "uninstall.md")
 	for name, m := range s.machines {
 		if left := m.left(t); left != "" {
@@ -209,14 +213,75 @@ func (s *site) end(t *testing.T, w *traffic) (sent, lost int) {
 	return 0, 0
 }
 
+// startSpeakers lets the nodes speak BGP with each other. Their agents look after the units, and start no speaker of their own.
+func (s *site) startSpeakers(t *testing.T) {
+	t.Helper()
+	for _, n := range []struct{ name, own, peer, relation string }{{"node-1", "31", "32", "provider"}, {"node-2", "32", "31", "customer"}} {
+		s.machines[n.name].run(t, fmt.Sprintf(`
+			cat > /etc/weft/bgp.yaml <<-END
+			as: 42000000%[1]s
+			routerID: 192.0.2.%[1]s
+			announce: [198.19.0.%[1]s/32]
+			peers: [{address: 192.0.2.%[2]s, as: 42000000%[2]s, relation: %[3]s, bfd: true}]
+			END
+			ip addr add 198.19.0.%[1]s/32 dev lo
+			echo 'bgpConfig: /etc/weft/bgp.yaml' >> /etc/weft/agent.yaml
+			systemctl -q enable --now weft-bgp
+			systemctl restart weft-agent`, n.own, n.peer, n.relation))
+	}
+}
+
+// checkSpeaker looks whether the speaker of node-1 is there, is still the one of before, has its routes, and is the only one.
+func (s *site) checkSpeaker(t *testing.T, before string) (pid string) {
+	t.Helper()
+	pid = s.machines["node-1"].run(t, `
+		for i in $(seq 100); do [ -n "$(ip route show 198.19.0.32 proto 119)" ] && break; sleep 0.1; done
+		[ -n "$(ip route show 198.19.0.32 proto 119)" ]
+		[ $(pgrep -cf '^/usr/bin/weft bgp') = 1 ]
+		systemctl show -p MainPID --value weft-bgp`)
+	if before != "" && pid != before {
+		t.Errorf("the speaker is another process now: %s, was %s", pid, before)
+	}
+	return pid
+}
+
+// checkRights tries what needs rights that the units might have taken away.
+func (s *site) checkRights(t *testing.T) {
+	t.Helper()
+	s.machines["server"].run(t, "weft check --group reach,service,dhcp")
+	s.machines["node-1"].run(t, `
+		unshare --net setpriv --reuid=65534 --clear-groups sleep 60 >/dev/null 2>&1 & other=$!
+		until [ "$(stat -c %u /proc/$other)" = 65534 ]; do sleep 0.05; done
+		weft attach red/web-2 --netns /proc/$other/ns/net
+		weft detach red/web-2
+		kill $other
+		weft attach red/web-3 --tap tap0
+		weft detach red/web-3
+		weft doctor || [ $? = 1 ]`)
+}
+
 // checkStop: an agent that is stopped, killed or hangs loses no packet, and comes back.
 func (s *site) checkStop(t *testing.T) {
 	t.Helper()
 	m := s.machines["node-1"]
+	m.run(t, `
+		mkdir /run/systemd/system/weft-agent.service.d
+		printf '[Service]\nWatchdogSec=1\n' > /run/systemd/system/weft-agent.service.d/hang.conf
+		systemctl daemon-reload`)
 	w := s.startTraffic(t)
 	m.run(t, "systemctl stop weft-agent; test -d /sys/fs/bpf/weft/node-1/links; systemctl start weft-agent")
-	m.run(t, "was=$(systemctl show -p MainPID weft-agent); systemctl kill -s KILL weft-agent\n"+
-		"until [ $was != $(systemctl show -p MainPID weft-agent) ] && systemctl -q is-active weft-agent; do sleep 0.1; done")
+	for _, signal := range []string{"KILL", "STOP"} { // the second: its watchdog ends it
+		m.run(t, `
+			was=$(systemctl show -p MainPID --value weft-agent)
+			kill -`+signal+` $was
+			for i in $(seq 100); do
+				now=$(systemctl show -p MainPID --value weft-agent)
+				[ $now != $was ] && [ $now != 0 ] && systemctl -q is-active weft-agent && exit 0
+				sleep 0.1
+			done
+			exit 1`)
+	}
+	m.run(t, "rm -r /run/systemd/system/weft-agent.service.d; systemctl daemon-reload; journalctl -u weft-agent -o cat | grep \"result 'watchdog'\"")
 	if sent, lost := s.end(t, w); lost != 0 || sent < 100 {
 		t.Errorf("an agent that is stopped, started and killed: %d of %d packets were lost", lost, sent)
 	}
