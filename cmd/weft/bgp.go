@@ -14,11 +14,12 @@ import (
 
 	"weft/internal/base/notify"
 	"weft/internal/bgp"
+	"weft/internal/cli/term"
 )
 
 func bgpCommand(version string) *cobra.Command {
 	var config, socket string
-	var verbose bool
+	var verbose, check bool
 	cmd := &cobra.Command{
 		Use:   "bgp",
 		Short: "Run the BGP speaker: routes of the underlay, in the kernel by all ways",
@@ -26,6 +27,7 @@ func bgpCommand(version string) *cobra.Command {
 stops no packet: routes stay in the kernel, and neighbours keep theirs for the time that the configuration says. A speaker that
 starts takes over the routes it finds.`,
 		Example: `  weft bgp --config /etc/weft/bgp.yaml
+  weft bgp --config /etc/weft/bgp.yaml --check-config
   weft bgp show
   weft bgp configure /etc/weft/bgp.yaml     # sessions that stay are not touched
   weft bgp drain                            # withdraw everything, before maintenance`,
@@ -33,7 +35,11 @@ starts takes over the routes it finds.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := bgp.LoadConfig(config)
 			if err != nil {
-				return err
+				return term.Usage(err)
+			}
+			if check {
+				fmt.Fprintln(cmd.ErrOrStderr(), "the configuration is good")
+				return nil
 			}
 			ctx, stop := notifyContext(cmd.Context())
 			defer stop()
@@ -42,6 +48,7 @@ starts takes over the routes it finds.`,
 	}
 	cmd.PersistentFlags().StringVar(&socket, "socket", "/run/weft/bgp.sock", "local socket of the speaker")
 	cmd.Flags().StringVar(&config, "config", "/etc/weft/bgp.yaml", "configuration: own AS, prefixes to announce, peers")
+	cmd.Flags().BoolVar(&check, "check-config", false, "say what is wrong with --config, and end")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
 	cmd.AddCommand(bgpShowCommand(&socket), bgpConfigureCommand(&socket), bgpDrainCommand(&socket, true), bgpDrainCommand(&socket, false))
 	return cmd

@@ -123,6 +123,13 @@ func TestCheckSaysAllThatIsWrong(t *testing.T) {
 			t.Errorf("%q is not told in: %v", want, err)
 		}
 	}
+	bgp := filepath.Join(t.TempDir(), "bgp.yaml")
+	if err := os.WriteFile(bgp, []byte("as: 4200000001\n---\nas: 4200000002\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run("bgp", "--config", bgp, "--check-config"); term.ExitCode(err) != term.ExitUsage || !strings.Contains(err.Error(), "a second document begins") {
+		t.Errorf("a second document: %v", err)
+	}
 	for _, args := range [][]string{
 		{"server", "--check-config", "--listen", "7443"},
 		{"server", "--check-config", "--etcd-endpoints", "192.0.2.21:2379"},

@@ -186,6 +186,7 @@ func testWait(t *testing.T, s *system) {
 			t.Error(out)
 		}
 		s.must("wait", "port/red/nope", "--for=delete")
+		s.must(append([]string{"wait", "--for=create"}, strings.Fields(s.must("get", "vpc,port", "-A", "-o", "name"))...)...)
 		s.must("wait", "port", "red/web-1", "--for", "field=spec.subnet=web")
 		s.must("wait", "port", "red/web-1", "--for", "jsonpath={.status.addresses[0]}=10.0.0.4")
 	})

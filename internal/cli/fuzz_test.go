@@ -15,7 +15,7 @@ import (
 // FuzzArguments: what stands behind a verb is refused as a mistake of the user's, or names kinds that there are and, where
 // it names anything, no less than that; and it means the same when it is written as KIND/TENANT/NAME.
 func FuzzArguments(f *testing.F) {
-	for _, line := range []string{"port", "vpc,port", "port web-1 web-2", "port red/web-1", "port/web-1 vpc/red/main", "ports/", "port /a", "Node,rt x", "port a/b/c"} {
+	for _, line := range []string{"port", "vpc,port", "port web-1 web-2", "port red/web-1", "port/web-1 vpc/red/main", "ports/", "port /a", "Node,rt x", "port a/b/c", "red/port/web-1", "vpc/port/x"} {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
@@ -35,6 +35,9 @@ func FuzzArguments(f *testing.F) {
 			}
 			if (r.Name == "") != listed {
 				t.Fatalf("%q names %q", line, r.Name)
+			}
+			if other, isKind := v1.KindByWord(r.Tenant); isKind && other.Kind != r.Kind.Kind {
+				return // KIND/TENANT/NAME could be TENANT/KIND/NAME, and is refused
 			}
 			if r.Tenant != "" {
 				r.Name = r.Tenant + "/" + r.Name

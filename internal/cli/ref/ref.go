@@ -20,7 +20,7 @@ type Ref struct {
 	Name   string // "": all
 }
 
-// Parse reads what follows a verb: "port", "vpc,port", "port web-1 web-2", "port red/web-1", "port/web-1".
+// Parse reads what follows a verb: "port", "vpc,port", "port web-1 web-2", "port red/web-1", "port/web-1", "red/port/web-1".
 func Parse(args []string) ([]Ref, error) {
 	if len(args) == 0 {
 		return nil, term.Usagef("no kind is named; the kinds are %s", Words())
@@ -28,15 +28,7 @@ func Parse(args []string) ([]Ref, error) {
 	if strings.Contains(args[0], "/") {
 		var refs []Ref
 		for _, a := range args {
-			word, name, ok := strings.Cut(a, "/")
-			if !ok {
-				return nil, term.Usagef("%q is not KIND/NAME", a)
-			}
-			kind, err := Kind(word)
-			if err != nil {
-				return nil, err
-			}
-			r, err := named(kind, name)
+			r, err := whole(a)
 			if err != nil {
 				return nil, err
 			}
@@ -69,6 +61,29 @@ func Parse(args []string) ([]Ref, error) {
 		}
 	}
 	return refs, nil
+}
+
+// whole reads KIND/NAME, KIND/TENANT/NAME, or TENANT/KIND/NAME as -o name and errors write it.
+func whole(text string) (Ref, error) {
+	word, name, ok := strings.Cut(text, "/")
+	if !ok {
+		return Ref{}, term.Usagef("%q is not KIND/NAME", text)
+	}
+	first, begins := v1.KindByWord(strings.ToLower(word))
+	if middle, last, three := strings.Cut(name, "/"); three {
+		second, isKind := v1.KindByWord(middle)
+		switch {
+		case isKind && begins && first.Kind != second.Kind:
+			return Ref{}, term.Usagef("%q may be a %s of tenant %s, or a %s of tenant %s: write '%s %s -t %s', or the other", text, first.Singular, middle, second.Singular, word, first.Singular, last, middle)
+		case isKind && !begins && second.Tenanted:
+			return named(second, word+"/"+last)
+		}
+	}
+	kind, err := Kind(word)
+	if err != nil {
+		return Ref{}, err
+	}
+	return named(kind, name)
 }
 
 // named reads NAME or TENANT/NAME. Without a name it would mean all.
