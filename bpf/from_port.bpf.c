@@ -29,8 +29,12 @@
 static __always_inline int from_port_forward(struct packet *pkt, const struct port_value *port,
 					     const struct location_value *to)
 {
+	__u32 vni = port->vni;
+
+	if (!port_lasts(port, pkt->skb->ifindex))
+		return drop(pkt, DROP_PORT_UNKNOWN);
 	if (to->kind == LOCATION_REMOTE)
-		return overlay_to_tunnel(pkt, port->vni, to);
+		return overlay_to_tunnel(pkt, vni, to);
 	return overlay_to_local(pkt, to, PASS_LOCAL);
 }
 
@@ -43,7 +47,7 @@ static __always_inline bool from_port_asks(struct packet *pkt, const struct port
 		return false;
 	if (addr_to_ipv4(&pkt->dst) == 0xffffffff)
 		return true;
-	to = overlay_locate(port->vni, &pkt->dst);
+	to = overlay_locate(pkt, port->vni, &pkt->dst);
 	return to && to->kind == LOCATION_ROUTER && routing_to_router(pkt);
 }
 

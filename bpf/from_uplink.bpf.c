@@ -33,11 +33,11 @@ static __always_inline int from_uplink_ip(struct packet *pkt, __u32 vni)
 	reason = pkt->ethertype == ETHERTYPE_IPV6 ? parse_ipv6(pkt) : parse_ipv4(pkt);
 	if (reason)
 		return drop(pkt, reason);
-	to = overlay_locate(vni, &pkt->dst);
+	to = overlay_locate(pkt, vni, &pkt->dst);
 	reason = from_uplink_check(pkt, to);
 	if (reason) {
 		next_hop = addr_of_mac(pkt->dst_mac);
-		to = overlay_locate(vni, &next_hop);
+		to = overlay_locate(pkt, vni, &next_hop);
 		if (from_uplink_check(pkt, to))
 			return drop(pkt, reason);
 	}

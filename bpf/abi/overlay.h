@@ -25,7 +25,10 @@ enum location_kind {
 	LOCATION_CONNECTED = 6, /* a subnet of the VPC: ovl_locations has its addresses */
 };
 
+/* The kernel gives the room of an entry that goes to another one at once, also under a program that looks at it. So a
+ * value says first and last whose it is; lib/overlay.h reads it. */
 struct location_value {
+	__u32 vni;	    /* of the key */
 	struct addr tunnel; /* LOCATION_REMOTE: tunnel end of the node */
 	__u32 ifindex;	    /* LOCATION_PEER, LOCATION_DEVICE: the port's device in the node's namespace */
 	__u32 subnet;	    /* number inside the VPC */
@@ -34,10 +37,11 @@ struct location_value {
 	__u8 _pad;
 	__u8 mac[6];
 	__u8 _pad2[2];
+	__u32 vni_again;
 };
 
-_Static_assert(sizeof(struct location_value) == 36, "abi");
-_Static_assert(__builtin_offsetof(struct location_value, mac) == 28, "abi");
+_Static_assert(sizeof(struct location_value) == 44, "abi");
+_Static_assert(__builtin_offsetof(struct location_value, mac) == 32, "abi");
 
 /* A node that may send packets of a VNI, by its tunnel end. */
 struct sender_key {

@@ -17,8 +17,10 @@ _Static_assert(sizeof(struct port_key) == 4, "abi");
 
 #define PORT_SOURCES 1 /* the port may send from what port_sources has, too */
 
+/* As in overlay.h, the value says first and last whose it is. */
 struct port_value {
-	__u32 vni; /* 24 bits */
+	__u32 ifindex; /* the key */
+	__u32 vni;     /* 24 bits */
 	__u32 tenant;
 	__u32 subnet;	     /* number inside the VPC */
 	__u32 mtu;	     /* layer 3, bytes */
@@ -30,10 +32,11 @@ struct port_value {
 	struct addr router6; /* the same for IPv6 */
 	__u8 mac[6];
 	__u8 _pad[2];
+	__u32 ifindex_again;
 };
 
-_Static_assert(sizeof(struct port_value) == 96, "abi");
-_Static_assert(__builtin_offsetof(struct port_value, mac) == 88, "abi");
+_Static_assert(sizeof(struct port_value) == 104, "abi");
+_Static_assert(__builtin_offsetof(struct port_value, mac) == 92, "abi");
 
 /* Written by agent, read by bpf; rebuildable. Size: set by the agent before load. */
 struct {

@@ -6,7 +6,7 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 struct abi_value {
 	__u32 version; /* ABI_VERSION of the agent that made the maps */

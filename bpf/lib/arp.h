@@ -79,7 +79,7 @@ static __always_inline int arp_answer(struct packet *pkt, const struct port_valu
 	target = addr_from_ipv4(arp.target);
 	if (addr_equal(&target, &port->addr4) || !__builtin_memcmp(arp.target, arp.sender, 4))
 		return consume(pkt);
-	location = overlay_locate(port->vni, &target);
+	location = overlay_locate(pkt, port->vni, &target);
 	if (!location)
 		return drop(pkt, DROP_ARP_UNKNOWN);
 	if (location->kind == LOCATION_ROUTER)

@@ -25,14 +25,6 @@ struct icmp6_error_head {
 
 _Static_assert(sizeof(struct icmp6_error_head) == 48, "wire");
 
-/* What the checksum covers beside the message (RFC 8200 8.1). */
-struct icmp6_pseudo {
-	struct addr src;
-	struct addr dst;
-	__be32 len;
-	__be32 next;
-};
-
 /* What is put in front of the quoted packet: type, code and rest; type 0: nothing is sent. */
 static __always_inline struct icmp icmp6_error_for(const struct packet *pkt, const struct port_value *port,
 						   enum drop_reason reason)
@@ -69,7 +61,6 @@ static __always_inline bool icmp6_error_allowed(struct __sk_buff *skb, const str
  * verifier walks it once, by itself. */
 __noinline int icmp6_tell(struct __sk_buff *skb, const struct packet *pkt, const struct port_value *port, __u32 reason)
 {
-	struct icmp6_pseudo pseudo = {.next = bpf_htonl(PROTO_ICMP6)};
 	struct icmp6_error_head head = {};
 	__u32 len;
 	__s64 sum;
@@ -83,18 +74,15 @@ __noinline int icmp6_tell(struct __sk_buff *skb, const struct packet *pkt, const
 	sum = icmp_error_quote(skb, icmp_error_quoted(pkt), sizeof(head));
 	if (sum < 0)
 		return false;
-	pseudo.src = port->router6;
-	pseudo.dst = pkt->src;
-	pseudo.len = bpf_htonl(len);
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), sum);
+	__builtin_memcpy(head.ip.src, &port->router6, sizeof(head.ip.src));
+	__builtin_memcpy(head.ip.dst, &pkt->src, sizeof(head.ip.dst));
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)head.ip.src, sizeof(head.ip.src) + sizeof(head.ip.dst), sum);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&head.icmp, sizeof(head.icmp), sum);
-	head.icmp.checksum = checksum_fold(sum);
+	head.icmp.checksum = checksum_message(sum, len, PROTO_ICMP6);
 	head.ip.version_class[0] = 0x60;
 	head.ip.payload_len = bpf_htons(len);
 	head.ip.next = PROTO_ICMP6;
 	head.ip.hop_limit = ICMP_ERROR_TTL;
-	__builtin_memcpy(head.ip.src, &port->router6, sizeof(head.ip.src));
-	__builtin_memcpy(head.ip.dst, &pkt->src, sizeof(head.ip.dst));
 	return !routing_write_macs(skb, pkt->src_mac, config_router_mac) &&
 	       !bpf_skb_store_bytes(skb, ETHERNET_LEN, &head, sizeof(head), 0);
 }

@@ -61,19 +61,11 @@ struct nd_answer_message {
 	struct nd_option option;
 };
 
-struct nd_pseudo {
-	struct addr src;
-	struct addr dst;
-	__be32 len;
-	__be32 next;
-};
-
 /* Turns the question into the answer "target is at mac". Who probes has no address yet: all nodes are told. */
 static __noinline int nd_reply(struct packet *pkt, struct nd *nd, const volatile __u8 *mac, __u32 flags)
 {
 	struct nd_answer_message answer = {
 		.nd.icmp.type = ND_NEIGHBOR_ADVERT, .option.type = ND_TARGET_MAC, .option.len = 1};
-	struct nd_pseudo pseudo = {.len = bpf_htonl(sizeof(answer)), .next = bpf_htonl(PROTO_ICMP6)};
 	__u8 macs[12] __attribute__((aligned(2))) = {0x33, 0x33, 0, 0, 0, 1};
 	struct ipv6 ip = {
 		.version_class[0] = 0x60,
@@ -84,13 +76,13 @@ static __noinline int nd_reply(struct packet *pkt, struct nd *nd, const volatile
 	struct wire_size size = wire_size(pkt->skb); /* of the question */
 	__s64 sum;
 
-	__builtin_memcpy(&pseudo.src, nd->target, sizeof(pseudo.src));
+	__builtin_memcpy(ip.src, nd->target, sizeof(ip.src));
 	if (addr_zero(&pkt->src)) {
-		pseudo.dst.b[0] = 0xff;
-		pseudo.dst.b[1] = 0x02;
-		pseudo.dst.b[15] = 1;
+		ip.dst[0] = 0xff;
+		ip.dst[1] = 0x02;
+		ip.dst[15] = 1;
 	} else {
-		pseudo.dst = pkt->src;
+		__builtin_memcpy(ip.dst, &pkt->src, sizeof(ip.dst));
 		mac_copy(macs, pkt->src_mac);
 		flags |= ND_SOLICITED;
 	}
@@ -98,11 +90,9 @@ static __noinline int nd_reply(struct packet *pkt, struct nd *nd, const volatile
 	answer.nd.icmp.rest = bpf_htonl(flags);
 	__builtin_memcpy(answer.nd.target, nd->target, sizeof(answer.nd.target));
 	mac_copy(answer.option.mac, mac);
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)ip.src, sizeof(ip.src) + sizeof(ip.dst), 0);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer, sizeof(answer), sum);
-	answer.nd.icmp.checksum = checksum_fold(sum);
-	__builtin_memcpy(ip.src, &pseudo.src, sizeof(ip.src));
-	__builtin_memcpy(ip.dst, &pseudo.dst, sizeof(ip.dst));
+	answer.nd.icmp.checksum = checksum_message(sum, sizeof(answer), PROTO_ICMP6);
 	if (bpf_skb_change_tail(pkt->skb, ETHERNET_LEN + sizeof(ip) + sizeof(answer), 0) ||
 	    bpf_skb_store_bytes(pkt->skb, 0, macs, sizeof(macs), 0) ||
 	    bpf_skb_store_bytes(pkt->skb, ETHERNET_LEN, &ip, sizeof(ip), 0) ||
@@ -126,7 +116,7 @@ static __always_inline int nd_solicit(struct packet *pkt, const struct port_valu
 		return nd_reply(pkt, nd, config_router_mac, ND_ROUTER | ND_OVERRIDE);
 	if (addr_link_local(&target)) /* next hops behind the tunnel have such locations; nobody is to speak to them */
 		return drop(pkt, DROP_ND_UNKNOWN);
-	location = overlay_locate(port->vni, &target);
+	location = overlay_locate(pkt, port->vni, &target);
 	if (!location)
 		return drop(pkt, DROP_ND_UNKNOWN);
 	if (location->kind == LOCATION_ROUTER)

@@ -19,11 +19,29 @@
 
 #define OVERLAY_TTL 64
 
-static __always_inline const struct location_value *overlay_locate(__u32 vni, const struct addr *addr)
+/*
+ * Copies a location of the VPC, and sees afterwards that it was not another VPC's meanwhile (see abi/overlay.h).
+ * Whoever writes a value begins at one of its ends: if any of it is new in the copy, so is one of the two numbers by
+ * then. The sooner of the two reads is for a value that came and went.
+ */
+static __always_inline bool overlay_copy(struct location_value *copy, const struct location_value *from, __u32 vni)
+{
+	const volatile struct location_value *again = from;
+
+	if (!from)
+		return false;
+	__builtin_memcpy(copy, from, sizeof(*copy));
+	barrier();
+	return copy->vni == vni && copy->vni_again == vni && again->vni == vni && again->vni_again == vni;
+}
+
+/* Where the address lives, copied to pkt; NULL: nowhere. */
+static __always_inline const struct location_value *overlay_locate(struct packet *pkt, __u32 vni,
+								   const struct addr *addr)
 {
 	struct location_key key = {.vni = vni, .addr = *addr};
 
-	return bpf_map_lookup_elem(&ovl_locations, &key);
+	return overlay_copy(&pkt->to, bpf_map_lookup_elem(&ovl_locations, &key), vni) ? &pkt->to : NULL;
 }
 
 static __always_inline const struct sender_value *overlay_sender(__u32 vni, const struct addr *addr)

@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 #include <stdbool.h>
 #include "../abi/drop.h"
+#include "../abi/overlay.h"
 #include "addr.h"
 #include "wire.h"
 
@@ -35,6 +36,7 @@ struct packet {
 	bool fragment;
 	bool later_fragment; /* not the first */
 	bool dont_fragment;
+	struct location_value to; /* where it goes, copied: see overlay_locate */
 };
 
 /* Length from layer 3 on. */

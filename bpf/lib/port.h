@@ -20,6 +20,16 @@ static __always_inline const struct port_value *port_lookup(__u32 ifindex)
 	return bpf_map_lookup_elem(&port_info, &key);
 }
 
+/* Is it still the device's? The kernel may have given its room to another port's value, see abi/port.h. After this,
+ * nothing of it may be read. */
+static __always_inline bool port_lasts(const struct port_value *port, __u32 ifindex)
+{
+	const volatile struct port_value *now = port;
+
+	barrier();
+	return now->ifindex == ifindex && now->ifindex_again == ifindex;
+}
+
 /* May the port send from the address, which is not its own? Addresses that are nobody's on a wire never count. A global
  * function: the verifier walks it once, by itself. */
 __noinline int port_may_send_from(struct __sk_buff *skb, const struct port_value *port, const struct addr *addr)

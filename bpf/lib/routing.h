@@ -37,7 +37,7 @@ static __always_inline int routing_write_macs(struct __sk_buff *skb, const volat
 
 /*
  * Where the packet goes next: the longest prefix of the port's route table wins, the VPC's subnets among them; what is
- * in a subnet, or in no prefix, is found by its address. NULL: nowhere.
+ * in a subnet, or in no prefix, is found by its address. It is copied. NULL: nowhere.
  */
 static __always_inline const struct location_value *routing_find(struct packet *pkt, const struct port_value *port)
 {
@@ -48,10 +48,12 @@ static __always_inline const struct location_value *routing_find(struct packet *
 		key.family = pkt->ethertype == ETHERTYPE_IPV6 ? 6 : 4;
 		key.addr = pkt->dst;
 		to = bpf_map_lookup_elem(&rt_routes, &key);
-		if (to && to->kind != LOCATION_CONNECTED)
-			return to;
+		if (to && !overlay_copy(&pkt->to, to, key.vni))
+			return NULL;
+		if (to && pkt->to.kind != LOCATION_CONNECTED)
+			return &pkt->to;
 	}
-	return overlay_locate(port->vni, &pkt->dst);
+	return overlay_locate(pkt, key.vni, &pkt->dst);
 }
 
 /* Why the packet cannot go there, if it cannot. A next hop that is the sender itself would get it again and again. */

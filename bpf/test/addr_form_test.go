@@ -84,6 +84,7 @@ func runOnce() *ebpf.RunOptions { return &ebpf.RunOptions{Data: make([]byte, 64)
 
 func fillAddrForm(objects *addrFormObjects) error {
 	value := location{kind: kernel.LocationRemote, tunnel: peerIP, subnet: 1, mac: web3MAC}.bytes()
+	value = slices.Concat(make([]byte, 4), value, make([]byte, 4))
 	for i := range addrFormEntries {
 		addr := fmt.Sprintf("10.0.%d.%d", i&0xff, i>>8)
 		key := addrKey(vni, addr)

@@ -91,17 +91,19 @@ type bpfLocationKey struct {
 
 type bpfLocationValue struct {
 	_      structs.HostLayout
+	Vni    uint32
 	Tunnel struct {
 		_ structs.HostLayout
 		B [16]uint8
 	}
-	Ifindex uint32
-	Subnet  uint32
-	Node    uint16
-	Kind    uint8
-	Pad     uint8
-	Mac     [6]uint8
-	Pad2    [2]uint8
+	Ifindex  uint32
+	Subnet   uint32
+	Node     uint16
+	Kind     uint8
+	Pad      uint8
+	Mac      [6]uint8
+	Pad2     [2]uint8
+	VniAgain uint32
 }
 
 type bpfPassValue struct {
@@ -116,14 +118,15 @@ type bpfPortKey struct {
 }
 
 type bpfPortValue struct {
-	_      structs.HostLayout
-	Vni    uint32
-	Tenant uint32
-	Subnet uint32
-	Mtu    uint32
-	Table  uint32
-	Flags  uint32
-	Addr4  struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Vni     uint32
+	Tenant  uint32
+	Subnet  uint32
+	Mtu     uint32
+	Table   uint32
+	Flags   uint32
+	Addr4   struct {
 		_ structs.HostLayout
 		B [16]uint8
 	}
@@ -139,8 +142,9 @@ type bpfPortValue struct {
 		_ structs.HostLayout
 		B [16]uint8
 	}
-	Mac [6]uint8
-	Pad [2]uint8
+	Mac          [6]uint8
+	Pad          [2]uint8
+	IfindexAgain uint32
 }
 
 type bpfRateKey struct {

@@ -103,8 +103,8 @@ func enum(t *testing.T, header, prefix string) map[string]enumerator {
 func TestLayouts(t *testing.T) {
 	for name, l := range map[string]struct{ got, want uintptr }{
 		"port_key":       {unsafe.Sizeof(bpfPortKey{}), 4},
-		"port_value":     {unsafe.Sizeof(bpfPortValue{}), 96},
-		"port_mac":       {unsafe.Offsetof(bpfPortValue{}.Mac), 88},
+		"port_value":     {unsafe.Sizeof(bpfPortValue{}), 104},
+		"port_mac":       {unsafe.Offsetof(bpfPortValue{}.Mac), 92},
 		"rate_key":       {unsafe.Sizeof(bpfRateKey{}), 8},
 		"rate_value":     {unsafe.Sizeof(bpfRateValue{}), 8},
 		"receive_value":  {unsafe.Sizeof(bpfReceiveValue{}), 24},
@@ -112,8 +112,8 @@ func TestLayouts(t *testing.T) {
 		"source_key":     {unsafe.Sizeof(bpfSourceKey{}), 28},
 		"source_value":   {unsafe.Sizeof(bpfSourceValue{}), 4},
 		"location_key":   {unsafe.Sizeof(bpfLocationKey{}), 20},
-		"location_value": {unsafe.Sizeof(bpfLocationValue{}), 36},
-		"location_mac":   {unsafe.Offsetof(bpfLocationValue{}.Mac), 28},
+		"location_value": {unsafe.Sizeof(bpfLocationValue{}), 44},
+		"location_mac":   {unsafe.Offsetof(bpfLocationValue{}.Mac), 32},
 		"sender_key":     {unsafe.Sizeof(bpfSenderKey{}), 20},
 		"sender_value":   {unsafe.Sizeof(bpfSenderValue{}), 8},
 		"drop_key":       {unsafe.Sizeof(bpfDropKey{}), 8},

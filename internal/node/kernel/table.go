@@ -19,7 +19,7 @@ const batchSize = 1024
 // codec turns keys and values into the layouts of bpf/abi and back.
 type codec[K, V comparable, RK, RV any] struct {
 	key      func(K) RK
-	value    func(V) RV
+	value    func(K, V) RV // which says whose it is
 	fromKey  func(*RK) K
 	fromRead func(*RV) V
 }
@@ -54,7 +54,7 @@ func (t *table[K, V, RK, RV]) All() (map[K]V, error) {
 
 // Put adds an entry or replaces it.
 func (t *table[K, V, RK, RV]) Put(key K, value V) error {
-	k, v := t.key(key), t.value(value)
+	k, v := t.key(key), t.value(key, value)
 	device.Wrote()
 	err := t.m.Put(&k, &v)
 	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) { // a hash's word for it, and a trie's

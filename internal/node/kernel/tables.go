@@ -133,8 +133,9 @@ func (k LocationKind) String() string {
 
 var encodePort = codec[PortKey, Port, bpfPortKey, bpfPortValue]{
 	key: func(k PortKey) bpfPortKey { return bpfPortKey{Ifindex: k.IfIndex} },
-	value: func(v Port) bpfPortValue {
+	value: func(k PortKey, v Port) bpfPortValue {
 		return bpfPortValue{
+			Ifindex: k.IfIndex, IfindexAgain: k.IfIndex,
 			Vni: v.VNI, Tenant: v.Tenant, Subnet: v.Subnet, Mtu: v.MTU,
 			Addr4: rawAddr(v.Addr4), Addr6: rawAddr(v.Addr6), Mac: v.MAC,
 			Router4: rawAddr(v.Router4), Router6: rawAddr(v.Router6),
@@ -152,14 +153,18 @@ var encodePort = codec[PortKey, Port, bpfPortKey, bpfPortValue]{
 	},
 }
 
+// rawLocation is a location of a VPC.
+func rawLocation(vni uint32, v Location) bpfLocationValue {
+	return bpfLocationValue{
+		Vni: vni, VniAgain: vni,
+		Tunnel: rawAddr(v.Tunnel), Ifindex: v.IfIndex, Subnet: v.Subnet, Node: v.Node,
+		Kind: uint8(v.Kind), Mac: v.MAC,
+	}
+}
+
 var encodeLocation = codec[LocationKey, Location, bpfLocationKey, bpfLocationValue]{
-	key: func(k LocationKey) bpfLocationKey { return bpfLocationKey{Vni: k.VNI, Addr: rawAddr(k.Addr)} },
-	value: func(v Location) bpfLocationValue {
-		return bpfLocationValue{
-			Tunnel: rawAddr(v.Tunnel), Ifindex: v.IfIndex, Subnet: v.Subnet, Node: v.Node,
-			Kind: uint8(v.Kind), Mac: v.MAC,
-		}
-	},
+	key:     func(k LocationKey) bpfLocationKey { return bpfLocationKey{Vni: k.VNI, Addr: rawAddr(k.Addr)} },
+	value:   func(k LocationKey, v Location) bpfLocationValue { return rawLocation(k.VNI, v) },
 	fromKey: func(k *bpfLocationKey) LocationKey { return LocationKey{VNI: k.Vni, Addr: addrFrom(k.Addr.B)} },
 	fromRead: func(v *bpfLocationValue) Location {
 		return Location{
@@ -171,7 +176,7 @@ var encodeLocation = codec[LocationKey, Location, bpfLocationKey, bpfLocationVal
 
 var encodeSender = codec[SenderKey, Sender, bpfSenderKey, bpfSenderValue]{
 	key:      func(k SenderKey) bpfSenderKey { return bpfSenderKey{Vni: k.VNI, Addr: rawAddr(k.Addr)} },
-	value:    func(v Sender) bpfSenderValue { return bpfSenderValue{Tenant: v.Tenant, Node: v.Node} },
+	value:    func(_ SenderKey, v Sender) bpfSenderValue { return bpfSenderValue{Tenant: v.Tenant, Node: v.Node} },
 	fromKey:  func(k *bpfSenderKey) SenderKey { return SenderKey{VNI: k.Vni, Addr: addrFrom(k.Addr.B)} },
 	fromRead: func(v *bpfSenderValue) Sender { return Sender{Tenant: v.Tenant, Node: v.Node} },
 }
@@ -197,7 +202,7 @@ var encodeRoute = codec[RouteKey, Location, bpfRouteKey, bpfLocationValue]{
 		p := rawPrefix(k.Prefix)
 		return bpfRouteKey{Bits: routeBits + p.bits, Vni: k.VNI, Table: k.Table, Family: p.family, Addr: p.addr}
 	},
-	value: encodeLocation.value,
+	value: func(k RouteKey, v Location) bpfLocationValue { return rawLocation(k.VNI, v) },
 	fromKey: func(k *bpfRouteKey) RouteKey {
 		return RouteKey{VNI: k.Vni, Table: k.Table, Prefix: prefixFrom(k.Family, k.Bits-routeBits, k.Addr)}
 	},
@@ -209,7 +214,7 @@ var encodeSource = codec[SourceKey, Source, bpfSourceKey, bpfSourceValue]{
 		p := rawPrefix(k.Prefix)
 		return bpfSourceKey{Bits: sourceBits + p.bits, Ifindex: k.IfIndex, Family: p.family, Addr: p.addr}
 	},
-	value: func(Source) bpfSourceValue { return bpfSourceValue{Allowed: 1} },
+	value: func(SourceKey, Source) bpfSourceValue { return bpfSourceValue{Allowed: 1} },
 	fromKey: func(k *bpfSourceKey) SourceKey {
 		return SourceKey{IfIndex: k.Ifindex, Prefix: prefixFrom(k.Family, k.Bits-sourceBits, k.Addr)}
 	},
