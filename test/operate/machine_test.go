@@ -39,7 +39,7 @@ cd "$dir/root"
 rm -rf etc/weft var/lib/weft root/.config/weft etc/systemd/system/weft-* etc/systemd/system/*.wants/weft-*
 : > etc/machine-id
 echo 'APT::Install-Recommends "false";' > etc/apt/apt.conf.d/99offline # there is no network to fetch them by
-rm -f etc/apt/apt.conf.d/20packagekit
+rm -f etc/apt/apt.conf.d/20packagekit var/lib/man-db/auto-update
 echo force-unsafe-io > etc/dpkg/dpkg.cfg.d/fast
 for t in run tmp root dev var/log/journal; do mkdir -p $t; mount -t tmpfs -o mode=755 tmpfs $t; done
 mount -t proc proc proc
@@ -117,8 +117,10 @@ func cgroups(t *testing.T) string {
 			return f[1]
 		}
 	}
-	t.Fatal("no cgroup2 is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
-	return ""
+	dir := t.TempDir()
+	host(t, "mount", "-t", "cgroup2", "cgroup2", dir)
+	t.Cleanup(func() { host(t, "umount", dir) })
+	return dir
 }
 
 // removeCgroup removes what systemd has made, from the leaves up.
