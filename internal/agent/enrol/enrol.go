@@ -170,12 +170,12 @@ func (i *Identity) Run(ctx context.Context) {
 		}
 		wait, apart = retry, min(retry, apartMost)
 		retry = min(2*retry, max(waitLeast, min(waitMost, life/triesShare)))
-		ends, _ := i.State()
+		ends, refused := i.State()
 		log := i.cfg.Log.Warn
-		if left := ends.Sub(clock.Now()); left < life/6 { // half of the time for tries is over
+		if late := !ends.IsZero() && ends.Sub(clock.Now()) < life/6; late || refused != "" { // half of the time for tries is over
 			log = i.cfg.Log.Error
 		}
-		log("the node's certificate is not renewed", "ends", ends, "err", err, "retry", wait)
+		log("the node gets no certificate", "ends", ends, "err", err, "retry", wait)
 	}
 }
 

@@ -78,15 +78,20 @@ func (s *Service) Register(g *grpc.Server) { pb.RegisterEnrolmentServer(g, s) }
 // who holds the token cannot take over a node whose agent is away.
 func (s *Service) Enrol(ctx context.Context, r *pb.EnrolRequest) (*pb.NodeCertificate, error) {
 	id := nodeid.ID{Node: r.GetNode(), Machine: r.GetMachine()}
+	if err := id.Check(); err != nil { // it becomes a part of keys, and of the log
+		s.complain(ctx, pb.Enrolment_Enrol_FullMethodName, "", "no name of a node")
+		return nil, refuse(wrongRequest(err))
+	}
 	cert, err := s.enrol(ctx, id, r)
-	s.cfg.Log.Info("audit: enrol", "host", id.Node, "machine", id.Machine, "err", err)
-	return cert, refuse(err)
+	if err != nil {
+		s.complain(ctx, pb.Enrolment_Enrol_FullMethodName, id.Node, err.Error())
+		return nil, refuse(err)
+	}
+	s.cfg.Log.Info("audit: enrol", "host", id.Node, "machine", id.Machine)
+	return cert, nil
 }
 
 func (s *Service) enrol(ctx context.Context, id nodeid.ID, r *pb.EnrolRequest) (*pb.NodeCertificate, error) {
-	if err := id.Check(); err != nil { // it becomes a part of keys
-		return nil, wrongRequest(err)
-	}
 	now := clock.Now()
 	if err := known(s.cfg.Store.View(), r.GetToken()); err != nil { // strangers have nothing of theirs parsed, and write nothing
 		return nil, err
@@ -148,9 +153,11 @@ func (s *Service) Renew(ctx context.Context, r *pb.RenewRequest) (*pb.NodeCertif
 	id := nodeid.ID{Node: caller.Node, Machine: caller.Machine}
 	cert, err := s.renew(id, r.GetRequest())
 	if err != nil {
-		s.cfg.Log.Warn("audit: renew", "host", id.Node, "machine", id.Machine, "err", err)
+		s.complain(ctx, pb.Enrolment_Renew_FullMethodName, id.Node, err.Error())
+		return nil, refuse(err)
 	}
-	return cert, refuse(err)
+	s.cfg.Log.Debug("audit: renew", "host", id.Node, "machine", id.Machine)
+	return cert, nil
 }
 
 // renew needs no write, so it goes on while the store takes none.
@@ -238,9 +245,6 @@ func keyHash(key *ecdsa.PublicKey) string {
 
 // refuse carries the API's own error to the node.
 func refuse(err error) error {
-	if err == nil {
-		return nil
-	}
 	var e *v1.Error
 	if errors.As(err, &e) {
 		return southbound.ToStatus(southbound.Refused(e))

@@ -87,10 +87,14 @@ const (
 
 // refused logs that somebody is not who they say they are.
 func (s *Service) refused(ctx context.Context, method string, cause error) {
-	code := status.Code(cause)
-	if code != codes.Unauthenticated && code != codes.PermissionDenied {
-		return
+	if code := status.Code(cause); code == codes.Unauthenticated || code == codes.PermissionDenied {
+		caller, _ := CallerOf(ctx) // of nobody: then there is none
+		s.complain(ctx, method, caller.Node, status.Convert(cause).Message())
 	}
+}
+
+// complain logs why a call was refused, unless it did so a moment ago: strangers must not fill the log.
+func (s *Service) complain(ctx context.Context, method, node, why string) {
 	from := "unknown"
 	if p, ok := peer.FromContext(ctx); ok {
 		from = p.Addr.String()
@@ -99,8 +103,8 @@ func (s *Service) refused(ctx context.Context, method string, cause error) {
 		}
 	}
 	now := time.Now()
-	s.mu.Lock()
 	key := from + " " + method
+	s.mu.Lock()
 	again := now.Sub(s.told[key]) < toldEvery
 	if !again {
 		if len(s.told) >= toldMost {
@@ -110,8 +114,7 @@ func (s *Service) refused(ctx context.Context, method string, cause error) {
 	}
 	s.mu.Unlock()
 	if !again {
-		caller, _ := CallerOf(ctx) // of nobody: then there is none
-		s.cfg.Log.Warn("audit: node refused", "from", from, "host", caller.Node, "call", method, "err", status.Convert(cause).Message())
+		s.cfg.Log.Warn("audit: node refused", "from", from, "host", node, "call", method, "err", why)
 	}
 }
 

@@ -34,7 +34,12 @@ func TestRefusalsAreLoggedOnce(t *testing.T) {
 	for _, err := range []error{nil, errors.New("cut off"), status.Error(codes.Unavailable, "the store"), status.Error(codes.FailedPrecondition, "drained")} {
 		s.refused(from("192.0.2.3"), pb.Southbound_Sync_FullMethodName, err)
 	}
-	if n := strings.Count(out.String(), "node refused"); n != 3 {
+	for range 3 { // with a name as long as a message may be
+		if _, err := s.Enrol(from("192.0.2.4"), &pb.EnrolRequest{Node: strings.Repeat("x", 1<<20), Machine: "m"}); err == nil {
+			t.Error("enrolled")
+		}
+	}
+	if n := strings.Count(out.String(), "node refused"); n != 4 || out.Len() > 2000 {
 		t.Errorf("%d lines:\n%s", n, &out)
 	}
 	for range 2 * toldMost {
