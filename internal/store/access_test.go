@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -292,13 +293,37 @@ func TestEmbeddedEtcdIsOutOfReach(t *testing.T) {
 	if mode := info.Mode().Perm(); mode != 0o700 {
 		t.Errorf("the folder of its sockets has mode %o", mode)
 	}
-	if found := listeners(t); len(found) > 0 {
+	for _, name := range []string{"client.sock", "peer.sock"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if os.Geteuid() == 0 { // who is not root cannot be somebody else
+		const nobody = 65534
+		cmd := exec.Command("ls", dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "denied") {
+			t.Errorf("another user sees %q, %v", out, err)
+		}
+	}
+	own := sockets(t)
+	if found := networkListeners(t, own); len(found) > 0 {
 		t.Errorf("listens on %q", found)
+	}
+	data, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		const flags, inode, listening = 3, 6, "00010000"
+		if f := strings.Fields(line); len(f) > inode && f[flags] == listening && own[f[inode]] && !strings.Contains(line, " "+dir+"/") {
+			t.Errorf("listens on a socket that is not in its folder: %q", line)
+		}
 	}
 }
 
-// listeners lists the network sockets on which this process listens, as lines of /proc/net/tcp.
-func listeners(t *testing.T) (found []string) {
+// sockets lists the inodes of this process's sockets.
+func sockets(t *testing.T) map[string]bool {
 	t.Helper()
 	own := make(map[string]bool)
 	fds, err := os.ReadDir("/proc/self/fd")
@@ -311,6 +336,12 @@ func listeners(t *testing.T) (found []string) {
 			own[strings.TrimSuffix(inode, "]")] = true
 		}
 	}
+	return own
+}
+
+// networkListeners lists the sockets, of those given, on which TCP listens, as lines of /proc/net.
+func networkListeners(t *testing.T, own map[string]bool) (found []string) {
+	t.Helper()
 	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		data, err := os.ReadFile(file)
 		if err != nil {

@@ -48,7 +48,10 @@ func startEmbedded(ctx context.Context, cfg Config) (*embed.Etcd, string, error)
 	c := embed.NewConfig()
 	c.Name, c.Dir = "weft", filepath.Join(dir, "data")
 	c.ListenClientUrls, c.AdvertiseClientUrls = socketURL(client), socketURL(client)
-	c.ListenPeerUrls, c.AdvertisePeerUrls = socketURL(peer), socketURL(peer)
+	c.AdvertisePeerUrls = socketURL(peer)
+	// For members, etcd listens at the host of a URL and never looks at its path; without a host, the kernel would choose an abstract
+	// socket, which every user of the machine can open.
+	c.ListenPeerUrls = []url.URL{{Scheme: "unix", Host: peer}}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, keepRevisions
 	c.QuotaBackendBytes = backendBytes

@@ -6,8 +6,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -79,5 +83,42 @@ func TestTokensAreMadeListedAndRevoked(t *testing.T) {
 	}
 	if got := run("token", "revoke", "77aa"); got != "join token 77aa revoked\n" || revoked != "77aa" {
 		t.Errorf("%q, and %q was revoked", got, revoked)
+	}
+}
+
+// TestJoinEndsWithTheServersWord: a token that the server does not take ends the command at once, with what the server said; one that has
+// served is removed.
+func TestJoinEndsWithTheServersWord(t *testing.T) {
+	dir := t.TempDir()
+	answer := v1.AgentStatus{Node: "host-1", Unproven: "the join token ended at noon"}
+	l, err := net.Listen("unix", filepath.Join(dir, "agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // it is a test's
+		_ = json.NewEncoder(w).Encode(answer)
+	})}}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	var out, progress bytes.Buffer
+	j := &joining{env: &term.Env{Out: &out, Err: &progress}, agent: client.NewAgent(filepath.Join(dir, "agent.sock")), timeout: time.Minute}
+	j.TokenFile = filepath.Join(dir, "node.token")
+	if err := os.WriteFile(j.TokenFile, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var e *v1.Error
+	if err := j.await(t.Context()); !errors.As(err, &e) || e.Code != v1.CodeUnauthorized || !strings.Contains(e.Message, "ended at noon") || time.Since(began) > 5*time.Second {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+	if _, err := os.Stat(j.TokenFile); err != nil {
+		t.Errorf("a token that did not serve: %v", err)
+	}
+	answer = v1.AgentStatus{Node: "host-1", Certificate: time.Now().Add(time.Hour), Connected: true, Synced: true}
+	if err := j.await(t.Context()); err != nil || out.String() != "node/host-1 joined\n" {
+		t.Errorf("%q, %v", &out, err)
+	}
+	if _, err := os.Stat(j.TokenFile); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a token that has served: %v", err)
 	}
 }
