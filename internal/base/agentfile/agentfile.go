@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/goccy/go-yaml"
+
+	"weft/internal/base/configfile"
 )
 
 // File is what an agent needs to know. Its words are flags of the agent; a test of the command keeps them so.
@@ -33,6 +35,9 @@ func Read(path string) (File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return File{}, fmt.Errorf("read the agent's configuration: %w", err)
+	}
+	if err := configfile.OneDocument(data); err != nil {
+		return File{}, fmt.Errorf("read the agent's configuration %s: %w", path, err)
 	}
 	var f File
 	if err := yaml.Unmarshal(data, &f); err != nil {

@@ -92,9 +92,15 @@ func readPairs(pairs []*ast.MappingValueNode) ([]setting, []*mistake) {
 	return settings, wrong
 }
 
+// letters are what words are made of.
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 func readPair(p *ast.MappingValueNode) (setting, []*mistake) {
 	key := p.Key.GetToken()
 	s := setting{word: key.Value, line: key.Position.Line, column: key.Position.Column}
+	if strings.Trim(s.word, letters) != "" {
+		return s, at(key, "%q is no word", s.word)
+	}
 	switch v := p.Value.(type) {
 	case *ast.NullNode:
 		return s, at(key, "%s has no value: write one, or remove the line", s.word)
@@ -121,7 +127,7 @@ func readPair(p *ast.MappingValueNode) (setting, []*mistake) {
 func scalar(n ast.Node) (string, bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
-		return n.Value, true
+		return n.Value, !strings.Contains(n.Value, "\n")
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		return n.GetToken().Value, true
 	}
