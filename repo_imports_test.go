@@ -22,7 +22,8 @@ var layers = []struct{ folder, may string }{
 	// Management. Admission gives addresses and numbers out, in the write's own transaction, so it sees the pure ipam.
 	{"client", "api"},
 	{"internal/store", "api"},
-	{"internal/apiserver", "api internal/store internal/control/ipam"},
+	{"internal/identity", "api internal/store"},
+	{"internal/apiserver", "api internal/store internal/identity internal/control/ipam"},
 	// Control. The graph is the one place that turns resources into control's own words.
 	{"internal/control/graph", "api internal/control internal/southbound"},
 	{"internal/control/*", "internal/control/state internal/southbound"},
