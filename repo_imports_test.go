@@ -28,7 +28,7 @@ var layers = []struct{ folder, may string }{
 	{"internal/control/graph", "api internal/control internal/southbound"},
 	{"internal/control/*", "internal/control/state internal/southbound"},
 	{"internal/trace", "internal/southbound"},
-	{"internal/server", "api internal/store internal/apiserver internal/control internal/southbound internal/trace"},
+	{"internal/server", "api internal/store internal/identity internal/apiserver internal/control internal/southbound internal/trace"},
 	// Node.
 	{"internal/netns", ""},
 	{"internal/node/kernel", "internal/netns"},

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/identity"
 	"weft/internal/store"
 )
 
@@ -55,7 +56,11 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := New(Config{Store: st, Live: quiet{}, Token: token, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	gate, err := identity.NewGate(st, token, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, err := New(Config{Store: st, Live: quiet{}, Gate: gate, Version: "test", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

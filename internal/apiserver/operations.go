@@ -21,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	v1 "weft/api/v1"
+	"weft/internal/identity"
 )
 
 // useOurErrors makes the library's own errors (a wrong parameter, a body too large) look like ours.
@@ -102,6 +103,9 @@ type DropList struct {
 	Warnings []string  `json:"warnings,omitempty" doc:"Nodes that did not answer."`
 }
 
+// healthPath is the one URL that needs no token.
+const healthPath = "/healthz"
+
 // register makes all operations.
 func (s *Server) register() {
 	useOurErrors()
@@ -111,6 +115,7 @@ func (s *Server) register() {
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"token": {}}}
 	s.api = humago.New(s.mux, config)
+	s.api.UseMiddleware(s.authorize)
 	s.api.OpenAPI().Components.Schemas.RegisterTypeAlias(reflect.TypeFor[problem](), reflect.TypeFor[Problem]())
 	registerKind[v1.Tenant](s)
 	registerKind[v1.Node](s)
@@ -119,6 +124,8 @@ func (s *Server) register() {
 	registerKind[v1.Port](s)
 	registerKind[v1.RouteTable](s)
 	s.registerCluster()
+	s.registerIdentity()
+	s.checkRules()
 }
 
 // object is a pointer to a resource of type T.
@@ -141,7 +148,7 @@ func registerKind[T any, P object[T]](s *Server) {
 
 // registerList makes the operation that lists a kind at a place.
 func (s *Server) registerList(info v1.KindInfo, id, path, summary string) {
-	op := s.operation(id, http.MethodGet, path, summary)
+	op := s.operation(readerOf(info), id, http.MethodGet, path, summary)
 	schemas := s.api.OpenAPI().Components.Schemas
 	op.Responses = map[string]*huma.Response{"200": {Description: "The list, or with watch the stream of its changes", Content: map[string]*huma.MediaType{
 		"application/json":  {Schema: schemas.Schema(reflect.TypeFor[v1.List](), true, "")},
@@ -154,17 +161,17 @@ func (s *Server) registerList(info v1.KindInfo, id, path, summary string) {
 // registerAt makes the operations of one kind at its place.
 func registerAt[T any, P object[T]](s *Server, info v1.KindInfo, base string) {
 	s.registerList(info, "list-"+info.Plural, base, "List "+info.Plural)
-	huma.Register(s.api, s.operation("get-"+info.Singular, http.MethodGet, base+"/{name}", "Get one "+info.Singular),
+	huma.Register(s.api, s.operation(readerOf(info), "get-"+info.Singular, http.MethodGet, base+"/{name}", "Get one "+info.Singular),
 		func(ctx context.Context, in *nameInput) (*body[P], error) {
 			o, ok := s.cfg.Store.View().Get(info.Kind, in.tenant, in.Name)
-			if !ok {
+			if !ok || !visible(identity.Of(ctx), o) {
 				return nil, s.toProblem(ctx, notFound(info.Kind, in.tenant, in.Name))
 			}
 			c := v1.Clone(o.(P))
 			s.cfg.Live.Fill(c)
 			return &body[P]{c}, nil
 		})
-	put := s.operation("put-"+info.Singular, http.MethodPut, base+"/{name}", "Create or replace one "+info.Singular)
+	put := s.operation(writerOf(info), "put-"+info.Singular, http.MethodPut, base+"/{name}", "Create or replace one "+info.Singular)
 	put.SkipValidateBody = true
 	put.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")},
@@ -172,7 +179,7 @@ func registerAt[T any, P object[T]](s *Server, info v1.KindInfo, base string) {
 	huma.Register(s.api, put, func(ctx context.Context, in *putInput) (*body[v1.Result], error) {
 		return s.put(ctx, info, in.tenant, in.Name, in.RawBody, in.DryRun)
 	})
-	huma.Register(s.api, s.operation("delete-"+info.Singular, http.MethodDelete, base+"/{name}", "Delete one "+info.Singular),
+	huma.Register(s.api, s.operation(writerOf(info), "delete-"+info.Singular, http.MethodDelete, base+"/{name}", "Delete one "+info.Singular),
 		func(ctx context.Context, in *deleteInput) (*body[v1.Result], error) {
 			return s.delete(ctx, deletion{info.Kind, in.tenant, in.Name, in.Cascade, in.DryRun})
 		})
@@ -190,8 +197,12 @@ func (s *Server) delete(ctx context.Context, d deletion) (*body[v1.Result], erro
 	return &body[v1.Result]{*res}, nil
 }
 
-func (s *Server) operation(id, method, path, summary string) huma.Operation {
-	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: bodyMost, BodyReadTimeout: -1}
+// operation describes one that the rule says who may call.
+func (s *Server) operation(r rule, id, method, path, summary string) huma.Operation {
+	op := huma.Operation{
+		OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: bodyMost, BodyReadTimeout: -1,
+		Metadata: map[string]any{ruleKey: r}, Description: r.text(),
+	}
 	if strings.Contains(path, "{tenant}") {
 		op.Parameters = []*huma.Param{{Name: "tenant", In: "path", Required: true, Description: "Name of the tenant.", Schema: &huma.Schema{Type: "string"}}}
 	}
@@ -209,7 +220,11 @@ func (s *Server) list(ctx context.Context, info v1.KindInfo, tenant string) (*bo
 		TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: info.Kind + "List"}, Items: []json.RawMessage{},
 		ResourceVersion: strconv.FormatInt(view.Revision(), 10),
 	}
-	for _, o := range view.List(info.Kind, tenant) {
+	who := identity.Of(ctx)
+	for _, o := range view.List(info.Kind, scopeOf(who, info.Tenanted, tenant)) {
+		if !visible(who, o) {
+			continue
+		}
 		item, err := s.filled(o)
 		if err != nil {
 			return nil, s.toProblem(ctx, err)
@@ -234,7 +249,11 @@ func (s *Server) put(ctx context.Context, info v1.KindInfo, tenant, name string,
 
 // write applies documents and audits.
 func (s *Server) write(ctx context.Context, docs []v1.Object, dryRun bool) (*body[v1.Result], error) {
-	res, err := s.apply(ctx, docs, dryRun)
+	var res *v1.Result
+	err := mayWrite(identity.Of(ctx), docs)
+	if err == nil {
+		res, err = s.apply(ctx, docs, dryRun)
+	}
 	if err != nil {
 		p := s.toProblem(ctx, err)
 		if !dryRun {
@@ -254,7 +273,7 @@ func (s *Server) write(ctx context.Context, docs []v1.Object, dryRun bool) (*bod
 
 // registerCluster makes the operations that belong to no kind.
 func (s *Server) registerCluster() {
-	apply := s.operation("apply", http.MethodPost, "/api/v1/apply", "Write a set of resources in one transaction")
+	apply := s.operation(writer, "apply", http.MethodPost, "/api/v1/apply", "Write a set of resources in one transaction")
 	apply.SkipValidateBody = true
 	apply.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[ApplyRequest](), true, "")},
@@ -271,13 +290,17 @@ func (s *Server) registerCluster() {
 		return s.write(ctx, docs, in.DryRun)
 	})
 	s.registerTrace()
-	huma.Register(s.api, s.operation("status", http.MethodGet, "/api/v1/status", "Tell how the system is"), s.status)
-	huma.Register(s.api, s.operation("drops", http.MethodGet, "/api/v1/drops", "Count dropped packets by node, tenant and reason"),
+	huma.Register(s.api, s.operation(operator, "status", http.MethodGet, "/api/v1/status", "Tell how the system is"), s.status)
+	huma.Register(s.api, s.operation(reader, "drops", http.MethodGet, "/api/v1/drops", "Count dropped packets by node, tenant and reason"),
 		func(ctx context.Context, in *struct {
 			Tenant string `query:"tenant" doc:"Of this tenant only."`
 		},
 		) (*body[DropList], error) {
-			items, err := s.cfg.Live.Drops(ctx, in.Tenant)
+			who := identity.Of(ctx)
+			if in.Tenant != "" && !who.Sees(in.Tenant) {
+				return nil, s.toProblem(ctx, notFound(v1.KindTenant, "", in.Tenant))
+			}
+			items, err := s.cfg.Live.Drops(ctx, scopeOf(who, true, in.Tenant))
 			out := DropList{Items: items}
 			if out.Items == nil {
 				out.Items = []v1.Drop{}
@@ -287,7 +310,7 @@ func (s *Server) registerCluster() {
 			}
 			return &body[DropList]{out}, nil
 		})
-	ask := s.operation("ask", http.MethodPost, "/api/v1/nodes/{node}/ask/{what}", "Put a question to a node: dump, drops, status, probe")
+	ask := s.operation(operator, "ask", http.MethodPost, "/api/v1/nodes/{node}/ask/{what}", "Put a question to a node: dump, drops, status, probe")
 	ask.SkipValidateBody = true
 	ask.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Description: "The question's argument; null for none."}}}}
 	huma.Register(s.api, ask, func(ctx context.Context, in *struct {
@@ -306,7 +329,7 @@ func (s *Server) registerCluster() {
 		return &body[json.RawMessage]{out}, nil
 	})
 	s.registerJoin()
-	health := s.operation("health", http.MethodGet, "/healthz", "Tell that the server answers")
+	health := s.operation(anyone, "health", http.MethodGet, healthPath, "Tell that the server answers")
 	health.Security = []map[string][]string{}
 	huma.Register(s.api, health, func(context.Context, *nothing) (*body[map[string]string], error) {
 		return &body[map[string]string]{map[string]string{"status": "ok", "version": s.cfg.Version}}, nil
@@ -368,7 +391,7 @@ func (s *Server) status(ctx context.Context, _ *nothing) (*body[v1.ClusterStatus
 
 // registerTrace makes the operation that walks a packet.
 func (s *Server) registerTrace() {
-	op := s.operation("trace", http.MethodGet, "/api/v1/tenants/{tenant}/ports/{name}/trace", "Tell what would become of a packet that the port sends")
+	op := s.operation(reader, "trace", http.MethodGet, "/api/v1/tenants/{tenant}/ports/{name}/trace", "Tell what would become of a packet that the port sends")
 	huma.Register(s.api, op, func(ctx context.Context, in *struct {
 		Place
 		Name     string     `path:"name" doc:"Name of the port."`

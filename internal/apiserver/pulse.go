@@ -7,20 +7,22 @@ import (
 	"strconv"
 
 	v1 "weft/api/v1"
+	"weft/internal/identity"
 	"weft/internal/store"
 )
 
 // pulse finds, for one watch, resources whose live status changed without a write: nodes acknowledged, came or went.
 type pulse struct {
 	s       *Server
+	who     identity.Principal
 	kind    v1.Kind
 	tenant  string
 	version uint64            // of the live status when it was last looked at
 	last    map[string]string // live status by resource, as last told
 }
 
-func (s *Server) newPulse(kind v1.Kind, tenant string) *pulse {
-	p := &pulse{s: s, kind: kind, tenant: tenant, last: make(map[string]string)}
+func (s *Server) newPulse(who identity.Principal, kind v1.Kind, tenant string) *pulse {
+	p := &pulse{s: s, who: who, kind: kind, tenant: tenant, last: make(map[string]string)}
 	p.changes(0)
 	return p
 }
@@ -45,6 +47,9 @@ func (p *pulse) changes(since int64) []v1.Event {
 	p.version = version
 	var out []v1.Event
 	for _, o := range p.s.cfg.Store.View().List(p.kind, p.tenant) {
+		if !visible(p.who, o) {
+			continue
+		}
 		id, text := v1.ID(o), p.s.liveText(o)
 		before, known := p.last[id]
 		p.last[id] = text

@@ -7,7 +7,6 @@ package apiserver
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/base32"
 	"encoding/json"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	v1 "weft/api/v1"
+	"weft/internal/identity"
 	"weft/internal/store"
 )
 
@@ -55,7 +55,7 @@ type Joins interface {
 type Config struct {
 	Store   *store.Store
 	Live    Live
-	Token   string // opens everything
+	Gate    *identity.Gate
 	Joins   Joins
 	Version string
 	Log     *slog.Logger
@@ -74,8 +74,8 @@ const bodyMost = 3 << 20
 
 // New returns the API with all its operations.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Live == nil || cfg.Log == nil || len(cfg.Token) < 32 {
-		return nil, errors.New("the API needs a store, live status, a log and a token of at least 32 characters")
+	if cfg.Store == nil || cfg.Live == nil || cfg.Log == nil || cfg.Gate == nil {
+		return nil, errors.New("the API needs a store, live status, a log and a gate")
 	}
 	s := &Server{cfg: cfg, mux: http.NewServeMux(), watchWithin: writeWithin}
 	s.register()
@@ -117,25 +117,6 @@ func (s *Server) recover(next http.Handler) http.Handler {
 				s.fail(w, r, errors.New("panic"))
 			}
 		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// open lists what needs no token.
-func open(path string) bool {
-	return path == "/healthz" || path == "/openapi.json" || path == "/openapi.yaml"
-}
-
-func (s *Server) authenticate(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got := r.Header.Get("Authorization")
-		if !open(r.URL.Path) && subtle.ConstantTimeCompare([]byte(got), []byte("Bearer "+s.cfg.Token)) != 1 {
-			s.fail(w, r, &v1.Error{
-				Status: http.StatusUnauthorized, Code: v1.CodeUnauthorized, Message: "the request carries no valid token",
-				Fix: "send 'Authorization: Bearer TOKEN'; the admin's token is in admin.token in the server's state directory",
-			})
-			return
-		}
 		next.ServeHTTP(w, r)
 	})
 }

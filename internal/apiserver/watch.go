@@ -12,6 +12,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/identity"
 	"weft/internal/store"
 )
 
@@ -25,6 +26,12 @@ const (
 // watch streams the changes of one kind as server-sent events: what is written, and what becomes of it on the nodes. It begins with a bookmark, so that a client knows that it
 // is heard, and ends when the client is too slow; the client resumes by the last version it saw.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo, tenant string) {
+	who := identity.Of(r.Context())
+	if err := s.may(who, readerOf(kind), tenant); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	tenant = scopeOf(who, kind.Tenanted, tenant)
 	since := s.cfg.Store.View().Revision()
 	if q := r.URL.Query().Get("resourceVersion"); q != "" {
 		n, err := strconv.ParseInt(q, 10, 64)
@@ -52,11 +59,15 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo,
 		}
 	}()
 	out.send(v1.Event{Type: v1.EventBookmark, ResourceVersion: strconv.FormatInt(since, 10)})
-	alive := s.newPulse(kind.Kind, tenant)
+	alive := s.newPulse(who, kind.Kind, tenant)
 	tick, beat := time.NewTicker(bookmarkEvery), time.NewTicker(pulseEvery)
 	defer tick.Stop()
 	defer beat.Stop()
 	for out.err == nil {
+		if err := s.cfg.Gate.Still(who); err != nil {
+			s.cfg.Log.Info("watch ended: who watches may not any more", "principal", who.Name, "why", err, "request", requestID(r.Context()))
+			return
+		}
 		select {
 		case batch, ok := <-changes:
 			if !ok {
@@ -65,7 +76,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo,
 			for _, e := range batch {
 				since = e.Revision
 				alive.note(e)
-				if ev, ok := s.event(e, kind.Kind, tenant); ok {
+				if ev, ok := s.event(who, e, kind.Kind, tenant); ok {
 					out.send(ev)
 				}
 			}
@@ -80,12 +91,12 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind v1.KindInfo,
 }
 
 // event makes the event for the wire; ok is false where the watch is not for it.
-func (s *Server) event(e store.Event, kind v1.Kind, tenant string) (v1.Event, bool) {
+func (s *Server) event(who identity.Principal, e store.Event, kind v1.Kind, tenant string) (v1.Event, bool) {
 	o := e.Object
 	if o == nil {
 		o = e.Old
 	}
-	if o.GetKind() != kind || (tenant != "" && o.Meta().Tenant != tenant) {
+	if o.GetKind() != kind || (tenant != "" && o.Meta().Tenant != tenant) || !visible(who, o) {
 		return v1.Event{}, false
 	}
 	body, err := s.filled(o)

@@ -25,6 +25,7 @@ import (
 	v1 "weft/api/v1"
 	"weft/internal/apiserver"
 	"weft/internal/base/notify"
+	"weft/internal/identity"
 	"weft/internal/server/enrol"
 	"weft/internal/southbound"
 	"weft/internal/store"
@@ -41,6 +42,7 @@ type Config struct {
 	CertificateLife time.Duration // of the server's certificate, which is made anew after two thirds of it; 0: a year
 	NodeLife        time.Duration // of nodes' certificates, which nodes renew after two thirds of it; 0: a day
 	NodeGrace       time.Duration // for so long after its end a node's certificate still renews itself; 0: a week
+	OIDC            identity.OIDC // people of an identity provider; no issuer: there are none
 	Version         string
 	Log             *slog.Logger
 	Manager         notify.Manager
@@ -68,7 +70,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return fmt.Errorf("start server: %w", err)
 	}
 	l := &live{store: st, hub: southbound.NewHub(), version: cfg.Version, started: time.Now(), nodeLife: cmp.Or(cfg.NodeLife, enrol.Life)}
-	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Token: creds.adminToken, Joins: joins, Log: cfg.Log, Version: cfg.Version})
+	gate, err := newGate(st, creds.adminToken, cfg)
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Gate: gate, Joins: joins, Log: cfg.Log, Version: cfg.Version})
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
@@ -85,6 +91,19 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		l.hub.Forget(n.Status.Number)
 	}
 	return serve(ctx, cfg, creds, api, l)
+}
+
+// newGate makes what tells whose a request is.
+func newGate(st *store.Store, adminToken string, cfg Config) (*identity.Gate, error) {
+	var people identity.People
+	if o := cfg.OIDC; o.Issuer != "" {
+		o.Log = cfg.Log
+		var err error
+		if people, err = identity.NewPeople(o); err != nil {
+			return nil, err
+		}
+	}
+	return identity.NewGate(st, adminToken, people)
 }
 
 // serve runs controllers and listeners until ctx ends or one of them fails.
