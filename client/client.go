@@ -178,6 +178,34 @@ func (c *Client) RevokeJoinToken(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, "/api/v1/join/tokens/"+url.PathEscape(id), nil, nil, nil)
 }
 
+// Whoami returns who the client's token is taken for.
+func (c *Client) Whoami(ctx context.Context) (*v1.Whoami, error) {
+	var out v1.Whoami
+	return &out, c.call(ctx, http.MethodGet, "/api/v1/whoami", nil, nil, &out)
+}
+
+// CreateToken makes a token. Its secret is told this once.
+func (c *Client) CreateToken(ctx context.Context, r v1.TokenRequest) (*v1.Token, error) {
+	var out v1.Token
+	return &out, c.call(ctx, http.MethodPost, "/api/v1/tokens", nil, r, &out)
+}
+
+// Tokens lists the tokens of a tenant, or all that one may know of for "".
+func (c *Client) Tokens(ctx context.Context, tenant string) ([]v1.Token, error) {
+	q := url.Values{}
+	if tenant != "" {
+		q.Set("tenant", tenant)
+	}
+	var out v1.Tokens
+	err := c.call(ctx, http.MethodGet, "/api/v1/tokens", q, nil, &out)
+	return out.Items, err
+}
+
+// RevokeToken ends a token at once.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, nil)
+}
+
 // Drops returns the drop counters of a tenant, "" for all, and a sentence for each node that did not answer.
 func (c *Client) Drops(ctx context.Context, tenant string) (drops []v1.Drop, warnings []string, err error) {
 	q := url.Values{}

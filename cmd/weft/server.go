@@ -19,6 +19,7 @@ import (
 
 	"weft/internal/base/configfile"
 	"weft/internal/base/notify"
+	"weft/internal/identity"
 	"weft/internal/server"
 )
 
@@ -29,6 +30,7 @@ func serverCommand(version string) *cobra.Command {
 	var cfg server.Config
 	var api, southbound string
 	var verbose bool
+	var roles []string
 	var file *configfile.File
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -40,12 +42,15 @@ At the first start it makes, in its state directory: ca.pem (give it to clients 
 API) and node.token (the first join token: it lets machines become nodes for a day; 'weft node token' makes others).`,
 		Example: `  weft server --southbound-listen 192.0.2.10:7444
   weft server --etcd-endpoints https://192.0.2.21:2379,https://192.0.2.22:2379 --etcd-ca etcd-ca.pem --etcd-cert weft.pem --etcd-key weft.key
+  weft server --oidc-issuer https://login.example.org --oidc-audience weft --oidc-role groups=net-ops:admin,groups=red-team:tenant-admin/red
   weft server --config /etc/weft/server.yaml
   weft server --config /etc/weft/server.yaml --check-config
   weft server --print-default-config > server.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if done, err := configured(cmd, file, func() error { return checkServer(cfg, api, southbound) }); done || err != nil {
+			if done, err := configured(cmd, file, func() error {
+				return errors.Join(checkServer(cfg, api, southbound), readRoles(&cfg.OIDC, roles))
+			}); done || err != nil {
 				return err
 			}
 			var err error
@@ -75,6 +80,10 @@ API) and node.token (the first join token: it lets machines become nodes for a d
 	f.DurationVar(&cfg.CertificateLife, "certificate-life", 0, "how long the server's certificate is good; it is made anew, without a restart, after two thirds of that (default a year)")
 	f.DurationVar(&cfg.NodeLife, "node-certificate-life", 0, "how long a node's certificate is good; nodes renew theirs after two thirds of that (default 24h)")
 	f.DurationVar(&cfg.NodeGrace, "node-certificate-grace", 0, "for how long after its end a node's certificate still renews itself; after that the machine is joined again (default 168h)")
+	f.StringVar(&cfg.OIDC.Issuer, "oidc-issuer", "", "URL of an identity provider (OpenID Connect) whose people may use the API")
+	f.StringVar(&cfg.OIDC.Audience, "oidc-audience", "", "this system's name at the provider (client ID); tokens for others are refused")
+	f.StringVar(&cfg.OIDC.Username, "oidc-username", "", "claim with a person's name (default email, or else sub)")
+	f.StringSliceVar(&roles, "oidc-role", nil, "who has which role, CLAIM=VALUE:ROLE or CLAIM=VALUE:ROLE/TENANT; the first that fits counts")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what a developer wants to know")
 	file = configfile.Add(cmd, serverConfig)
 	return cmd
@@ -97,6 +106,25 @@ func checkServer(cfg server.Config, api, southbound string) error {
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// readRoles reads who of an identity provider's people has which role.
+func readRoles(o *identity.OIDC, roles []string) error {
+	if o.Issuer == "" && o.Audience == "" && len(roles) == 0 {
+		return nil
+	}
+	o.Roles = nil
+	for _, text := range roles {
+		r, err := identity.ParseRole(text)
+		if err != nil {
+			return fmt.Errorf("--oidc-role: %w", err)
+		}
+		o.Roles = append(o.Roles, r)
+	}
+	if err := o.Check(); err != nil {
+		return fmt.Errorf("--oidc-issuer, --oidc-audience and --oidc-role go together: %w", err)
+	}
+	return nil
 }
 
 // apiListener takes the socket that a parent handed over, or opens its own.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"weft/internal/identity"
 	"weft/internal/server"
 )
 
@@ -35,13 +36,19 @@ type system struct {
 	t               *testing.T
 	dir             string
 	api, southbound string // addresses
+	oidc            identity.OIDC
 	stop            func()
 }
 
 // newSystem starts a server and makes the context of it.
 func newSystem(t *testing.T) *system {
 	t.Helper()
-	s := &system{t: t, dir: t.TempDir(), api: "127.0.0.1:0", southbound: "127.0.0.1:0"}
+	return newSystemWith(t, identity.OIDC{})
+}
+
+func newSystemWith(t *testing.T, people identity.OIDC) *system {
+	t.Helper()
+	s := &system{t: t, dir: t.TempDir(), api: "127.0.0.1:0", southbound: "127.0.0.1:0", oidc: people}
 	t.Setenv("WEFT_CONFIG", filepath.Join(s.dir, "config.yaml"))
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(s.dir, "cache"))
 	for _, name := range []string{"WEFT_EDITOR", "VISUAL", "EDITOR"} {
@@ -67,7 +74,7 @@ func newSystem(t *testing.T) *system {
 // start starts the server, at the addresses of the one before, if there was one.
 func (s *system) start() {
 	s.t.Helper()
-	cfg := server.Config{StateDir: filepath.Join(s.dir, "state"), Names: []string{"127.0.0.1"}, Version: "test", Log: slog.New(slog.DiscardHandler)}
+	cfg := server.Config{StateDir: filepath.Join(s.dir, "state"), Names: []string{"127.0.0.1"}, OIDC: s.oidc, Version: "test", Log: slog.New(slog.DiscardHandler)}
 	var err error
 	if cfg.API, err = net.Listen("tcp", s.api); err != nil {
 		s.t.Fatal(err)

@@ -309,3 +309,24 @@ func TestProviderThatIsAwayIsAskedAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestRolesAreRead(t *testing.T) {
+	for text, want := range map[string]RoleOf{
+		"groups=net-ops:admin":                {"groups", "net-ops", Admin, ""},
+		"groups=red-team:tenant-admin/red":    {"groups", "red-team", TenantAdmin, "red"},
+		"sub=urn:x:4711:tenant-viewer/red":    {"sub", "urn:x:4711", TenantViewer, "red"},
+		"https://example.org/roles=a=b:admin": {"https://example.org/roles", "a=b", Admin, ""},
+		"groups":                              {},
+		"groups=x":                            {},
+		"groups=x:root":                       {},
+		"groups=x:admin/red":                  {},
+		"groups=x:tenant-admin":               {},
+		"=x:admin":                            {},
+		"groups=:admin":                       {},
+	} {
+		got, err := ParseRole(text)
+		if (err != nil) != (want == RoleOf{}) || (err == nil && got != want) {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+}

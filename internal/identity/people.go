@@ -41,14 +41,21 @@ func (o OIDC) Check() error {
 		return errors.New("an identity provider needs an issuer, an audience and at least one role")
 	}
 	for _, r := range o.Roles {
-		switch {
-		case r.Claim == "" || r.Value == "":
-			return errors.New("a role needs a claim and its value")
-		case !slices.Contains(Roles(), r.Role):
-			return fmt.Errorf("there is no role %q: use admin, tenant-admin or tenant-viewer", r.Role)
-		case r.Role.OfTenant() != (r.Tenant != ""):
-			return fmt.Errorf("role %s with tenant %q: tenant-admin and tenant-viewer name a tenant, admin names none", r.Role, r.Tenant)
+		if err := r.check(); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (r RoleOf) check() error {
+	switch {
+	case r.Claim == "" || r.Value == "":
+		return errors.New("a role needs a claim and its value")
+	case !slices.Contains(Roles(), r.Role):
+		return fmt.Errorf("there is no role %q: use admin, tenant-admin or tenant-viewer", r.Role)
+	case r.Role.OfTenant() != (r.Tenant != ""):
+		return fmt.Errorf("role %s with tenant %q: tenant-admin and tenant-viewer name a tenant, admin names none", r.Role, r.Tenant)
 	}
 	return nil
 }
