@@ -21,8 +21,9 @@ help: ## show this list
 build: ## build bin/weft
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft ./cmd/weft
 
-deb: build ## build the Debian package, bin/weft_VERSION_ARCH.deb
-	cd tools && go run ./deb -root .. -binary bin/weft -out ../bin -version '$(VERSION)' -time $$(git log -1 --format=%ct)
+deb: build ## build the Debian package, bin/weft_VERSION_ARCH.deb; ARCH=arm64 for another
+	CGO_ENABLED=0 GOARCH=$(or $(ARCH),$(shell go env GOARCH)) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/deb/weft ./cmd/weft
+	cd tools && go run ./deb -root .. -binary bin/deb/weft -ask bin/weft -arch $(or $(ARCH),$(shell go env GOARCH)) -out ../bin -version '$(VERSION)' -time $$(git log -1 --format=%ct)
 
 generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAPI, pages (needs make deps)
 	go generate ./internal/node/kernel ./bpf/test

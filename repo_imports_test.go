@@ -36,7 +36,7 @@ var layers = []struct{ folder, may string }{
 	{"internal/node/*", "internal/southbound internal/node/reconcile internal/node/kernel internal/netns"},
 	{"internal/bgp", "internal/node/kernel internal/netns"},
 	{"internal/agent", "api internal/southbound internal/bgp internal/node internal/netns"},
-	{"internal/doctor", "internal/node/kernel internal/netns"},
+	{"internal/doctor", "api client internal/node/kernel internal/netns"},
 	{"bpf", "internal/node internal/netns internal/southbound internal/trace"},
 	// From outside: what a user could do as well.
 	{"lab", "api client internal/netns"},

@@ -76,6 +76,7 @@ var checks = []check{
 	{"clock", checkClock},
 	{"disk", checkDisk},
 	{"certificates", checkCertificates},
+	{"agent", checkAgent},
 	{"leftovers", checkLeftovers},
 	{"other-networks", checkNetworks},
 	{"firewall", checkFirewall},

@@ -8,11 +8,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -23,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	v1 "weft/api/v1"
 	"weft/internal/base/agentfile"
 	"weft/internal/base/privtest"
 	"weft/internal/netns"
@@ -288,6 +291,43 @@ func TestLeftovers(t *testing.T) {
 		if strings.Contains(f.What, "no agent runs") {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+func TestAgentThatIsNotWell(t *testing.T) {
+	p := newPatient(t)
+	if f := p.look(t, "agent"); len(f) > 0 {
+		t.Errorf("a machine that is no node: %+v", f)
+	}
+	stream, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	p.isNode(t, agentfile.File{Node: "a", Address: netip.MustParseAddr("198.18.0.0"), Server: stream.Addr().String()})
+	p.want(t, "agent", Fail, "no agent answers")
+	var status v1.AgentStatus
+	p.write(t, "run/weft/x", "")
+	l, err := net.Listen("unix", filepath.Join(p.cfg.Root, "run/weft/agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(status) }), ReadHeaderTimeout: time.Second}
+	go func() { _ = s.Serve(l) }() // ends with Close
+	defer s.Close()
+	for _, c := range []struct {
+		status v1.AgentStatus
+		level  Level
+		word   string
+	}{
+		{v1.AgentStatus{Node: "a", Connected: true, Synced: true, Rows: 3}, OK, "3 rows"},
+		{v1.AgentStatus{Node: "a", Connected: true}, Warn, "waits for its rows"},
+		{v1.AgentStatus{Node: "a", Removed: "by hand"}, Fail, "by hand"},
+		{v1.AgentStatus{Node: "a", Synced: true}, Fail, "no server"}, // it runs in another namespace, from which no way leads there
+		{v1.AgentStatus{Node: "a", Connected: true, Synced: true, Errors: []string{"save rows: no space"}}, Warn, "no space"},
+	} {
+		status = c.status
+		p.want(t, "agent", c.level, c.word)
 	}
 }
 

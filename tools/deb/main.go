@@ -6,6 +6,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/md5" //nolint:gosec // dpkg's own list of files has MD5 sums; they guard against bad disks, not against people
 	"flag"
@@ -33,6 +34,7 @@ type pack struct {
 	root    string    // of the repository
 	version string    // in Debian's form
 	arch    string    // in Debian's words
+	speaks  string    // a program that runs here; "": the packaged one does
 	time    time.Time // of every file
 	files   []file
 }
@@ -47,7 +49,8 @@ func main() {
 	stamp := flag.Int64("time", 0, "seconds since 1970 of the newest commit")
 	out := flag.String("out", "bin", "folder for the package")
 	flag.StringVar(&p.root, "root", ".", "folder of the repository")
-	flag.StringVar(&p.arch, "arch", runtime.GOARCH, "architecture; the program has to run here")
+	flag.StringVar(&p.arch, "arch", runtime.GOARCH, "architecture of the program, in Debian's words")
+	flag.StringVar(&p.speaks, "ask", "", "the same program for this machine, where the packaged one does not run here")
 	flag.Parse()
 	p.time = time.Unix(*stamp, 0).UTC()
 	p.version = debianVersion(*version, p.time)
@@ -125,7 +128,7 @@ func (p *pack) collect(binary string) error {
 			}
 		}
 	}
-	return p.ask(binary)
+	return p.ask(cmp.Or(p.speaks, binary))
 }
 
 // ask lets the program write the files that follow from its commands and flags.
