@@ -36,7 +36,13 @@ wants it. Stopping the agent stops no packet: programs, tables and devices stay.
   weft agent --print-default-config > agent.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if done, err := configured(cmd, file, func() error { return checkAgent(&cfg, address, speaker) }); done || err != nil {
+			if done, err := configured(cmd, file, func() error {
+				err := checkAgent(&cfg, address, speaker)
+				if file.ChecksOnly() { // an agent starts without its speaker: what forwards goes on
+					err = errors.Join(err, checkSpeaker(cfg.BGPConfig))
+				}
+				return err
+			}); done || err != nil {
 				return err
 			}
 			cfg.Version, cfg.Log, cfg.Manager = version, newLog(verbose), notify.Find()
@@ -93,9 +99,14 @@ func checkAgent(cfg *agent.Config, address, speaker string) error {
 	if cfg.ScanEvery <= 0 {
 		wrong = append(wrong, fmt.Errorf("--scan-every: %s is no time to wait; use for example 1m", cfg.ScanEvery))
 	}
-	if cfg.BGPConfig != "" {
-		_, err := bgp.LoadConfig(cfg.BGPConfig)
-		wrong = append(wrong, err)
-	}
 	return errors.Join(wrong...)
+}
+
+// checkSpeaker says what is wrong with the configuration of the node's BGP speaker, if it has one.
+func checkSpeaker(path string) error {
+	if path == "" {
+		return nil
+	}
+	_, err := bgp.LoadConfig(path)
+	return err
 }

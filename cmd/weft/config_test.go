@@ -10,10 +10,12 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"weft/internal/agent"
 	"weft/internal/base/agentfile"
 	"weft/internal/cli"
 	"weft/internal/cli/term"
@@ -105,6 +107,13 @@ func TestAgentReadsWhatJoinWrites(t *testing.T) {
 		if !bytes.Contains(data, []byte(word+":")) {
 			t.Errorf("%s is not in what join writes:\n%s", word, data)
 		}
+	}
+}
+
+func TestAgentStartsWithoutItsSpeaker(t *testing.T) {
+	cfg := agent.Config{Node: "host-1", Roles: []string{"host"}, Server: "192.0.2.10:7444", ScanEvery: time.Minute, BGPConfig: "/nowhere/bgp.yaml"}
+	if err := checkAgent(&cfg, "192.0.2.31", "process"); err != nil {
+		t.Errorf("a speaker that cannot run keeps the agent from its start: %v", err)
 	}
 }
 
