@@ -117,7 +117,7 @@ func serve(ctx context.Context, cfg Config, creds *credential, api *apiserver.Se
 	tlsConfig := &tls.Config{GetCertificate: creds.server.get, MinVersion: tls.VersionTLS13}
 	forNodes := tlsConfig.Clone()
 	forNodes.ClientAuth = tls.RequestClientCert // and enrol's guard looks at it, as what joins has none yet
-	g := grpc.NewServer(append(l.enrol.Options(), grpc.Creds(credentials.NewTLS(forNodes)),
+	g := grpc.NewServer(append(l.enrol.Options(), grpc.Creds(enrol.Credentials(credentials.NewTLS(forNodes))),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.ConnectionTimeout(10*time.Second))...)
 	l.nodes.Register(g)
