@@ -124,7 +124,7 @@ func list(ctx context.Context, env *term.Env, word, begun string) []string {
 	if t, rest, ok := strings.Cut(begun, "/"); ok && tenant != "" { // another one than the context's
 		tenant, before, begun = t, t+"/", rest
 	}
-	path := cacheFile(target.Server, target.Name, target.Token, target.TokenFile, kind.Plural, tenant)
+	path := cacheFile(target.Server, target.Name, kind.Plural, tenant)
 	all, known := load(path)
 	if !known {
 		all = ask(ctx, c, kind, tenant)
