@@ -21,6 +21,7 @@ import (
 
 // New returns the command.
 func New(env *term.Env) *cobra.Command {
+	var all bool
 	cmd := &cobra.Command{
 		Use:   "explain [KIND[.FIELD...]]",
 		Short: "Tell what kinds, fields, error codes and drop reasons mean",
@@ -28,6 +29,7 @@ func New(env *term.Env) *cobra.Command {
 the kinds. 'weft explain error' and 'weft explain drop' do the same for what goes wrong. It asks no server.`,
 		Example: `  weft explain
   weft explain routetable
+  weft explain port -R
   weft explain port.spec.allowedSources
   weft explain error IN_USE
   weft explain drop src-ip-spoof`,
@@ -42,9 +44,10 @@ the kinds. 'weft explain error' and 'weft explain drop' do the same for what goe
 			if len(args) == 0 {
 				return explainKinds(env)
 			}
-			return explain(env, args[0])
+			return explain(env, args[0], all)
 		},
 	}
+	cmd.Flags().BoolVarP(&all, "recursive", "R", false, "the fields inside fields, too")
 	cmd.AddCommand(newErrorCommand(env), newDropCommand(env))
 	return cmd
 }
@@ -60,7 +63,7 @@ func explainKinds(env *term.Env) error {
 }
 
 // explain writes what a path such as port.spec.addresses means, and what is below it.
-func explain(env *term.Env, path string) error {
+func explain(env *term.Env, path string, all bool) error {
 	words := strings.Split(path, ".")
 	kind, err := ref.Kind(words[0])
 	if err != nil {
@@ -68,12 +71,11 @@ func explain(env *term.Env, path string) error {
 	}
 	at := field{kind: reflect.TypeOf(kind.New()).Elem(), doc: kind.Doc}
 	for i, w := range words[1:] {
-		next, ok := find(fieldsOf(at.kind), w)
+		next, ok := find(below(at), w)
 		if !ok {
 			so := strings.Join(append([]string{kind.Singular}, words[1:i+1]...), ".")
 			return term.Usagef("%s has no field %q%s 'weft explain %s' lists those it has", so, w, meant(so, w, at), so)
 		}
-		next.readOnly = next.readOnly || at.readOnly
 		at = next
 	}
 	t := env.NewTable()
@@ -90,17 +92,34 @@ func explain(env *term.Env, path string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	below := fieldsOf(at.kind)
-	if len(below) == 0 {
+	inside := below(at)
+	if len(inside) == 0 {
 		return nil
 	}
 	t = env.NewTable()
 	t.Add("FIELD", "TYPE", "MEANING")
-	for _, f := range below {
-		t.Add(f.name, f.word(), f.doc)
-	}
+	list(t, inside, "", all)
 	fmt.Fprintln(env.Out)
 	return t.Flush()
+}
+
+// below lists the fields of a field. What only the system writes, it writes whole.
+func below(at field) []field {
+	out := fieldsOf(at.kind)
+	for i := range out {
+		out[i].readOnly = out[i].readOnly || at.readOnly
+	}
+	return out
+}
+
+// list adds a line for each field, and with all for those inside it, too.
+func list(t *term.Table, fields []field, indent string, all bool) {
+	for _, f := range fields {
+		t.Add(indent+f.name, f.word(), f.doc)
+		if all {
+			list(t, below(f), indent+"  ", all)
+		}
+	}
 }
 
 // field is one field of a kind as documents write it.

@@ -101,7 +101,7 @@ func TestCatalogueAnswers(t *testing.T) {
 	for args, want := range map[string]string{
 		"error": "IN_USE", "error in-use": "Exit code:  4", "error INUSE": "did you mean IN_USE?", "error nope": "there is no error code",
 		"drop": "src-ip-spoof", "drop 6": "src-ip-spoof (6)", "drop DROP_SRC_IP_SPOOF": "Mend:", "drop src-ip-spof": "did you mean src-ip-spoof?", "drop 0": "there is no drop reason", "drop none": "there is no",
-		"port.spec.mac": "Default:  made by the system", "subnet.spec.vpc": "Must be:  a VPC", "port.spec.adresses": "did you mean port.spec.addresses?", "prot": "did you mean port?",
+		"routetable -R": "\n    to             ", "rt.status -R": "  nodes    number, read only", "port.spec.mac": "Default:  made by the system", "subnet.spec.vpc": "Must be:  a VPC", "port.spec.adresses": "did you mean port.spec.addresses?", "prot": "did you mean port?",
 	} {
 		var out bytes.Buffer
 		cmd := New(&term.Env{Out: &out, Err: &out})
