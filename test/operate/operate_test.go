@@ -19,7 +19,7 @@ import (
 )
 
 // pages are run one after the other, on the same machines.
-var pages = []string{"install.md", "upgrade.md", "uninstall.md"}
+var pages = []string{"install.md", "backup.md", "upgrade.md", "uninstall.md"}
 
 // firstPingMost is how long it may take from the package to the first ping.
 const firstPingMost = 5 * time.Minute
@@ -45,7 +45,8 @@ func TestOperatorsPages(t *testing.T) {
 	s.checkRights(t)
 	speaker := s.checkSpeaker(t, "")
 	s.checkStop(t)
-	s.upgradeUnderTraffic(t)
+	s.underTraffic(t, "backup.md")
+	s.upgrade(t)
 	s.checkSpeaker(t, speaker)
 	s.play(t, "uninstall.md")
 	for name, m := range s.machines {
@@ -287,19 +288,25 @@ func (s *site) checkStop(t *testing.T) {
 	}
 }
 
-// upgradeUnderTraffic plays its page while packets pass.
-func (s *site) upgradeUnderTraffic(t *testing.T) {
+// underTraffic plays a page while packets pass, of which none may be lost.
+func (s *site) underTraffic(t *testing.T, page string) {
+	t.Helper()
+	w := s.startTraffic(t)
+	s.play(t, page)
+	sent, lost := s.end(t, w)
+	t.Logf("%s: %d of %d packets lost", page, lost, sent)
+	if lost != 0 || sent < 100 {
+		t.Errorf("%s: %d of %d packets were lost", page, lost, sent)
+	}
+}
+
+// upgrade gives all machines the newer package, and node-1 the older one again.
+func (s *site) upgrade(t *testing.T) {
 	t.Helper()
 	for _, m := range s.machines {
 		m.give(t, s.newer)
 	}
-	w := s.startTraffic(t)
-	s.play(t, "upgrade.md")
-	sent, lost := s.end(t, w)
-	t.Logf("upgrade of all, and node-1 back: %d of %d packets lost", lost, sent)
-	if lost != 0 || sent < 100 {
-		t.Errorf("%d of %d packets were lost", lost, sent)
-	}
+	s.underTraffic(t, "upgrade.md")
 	for name, newer := range map[string]bool{"node-1": false, "node-2": true} {
 		status := s.machines[name].run(t, "curl -s --unix-socket /run/weft/agent.sock http://agent/v1/status")
 		if strings.Contains(status, `"version":"`+newerVersion+`"`) != newer {
