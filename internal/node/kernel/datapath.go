@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"weft/internal/node/kernel/device"
+	"weft/internal/node/kernel/guard"
 )
 
 // Errors that callers can tell apart.
@@ -64,6 +65,7 @@ type Datapath struct {
 	routes    RouteTable
 	sources   SourceTable
 	base      uint64 // value of writes when Open began
+	unguarded string // why users of this machine can send as this node
 }
 
 // Open finds the packet path in the kernel, or makes it. Nothing is written when it is there already.
@@ -160,7 +162,21 @@ func (d *Datapath) Repair() error {
 	if err := d.ensureLinks(dev); err != nil {
 		return err
 	}
+	d.guardTunnel()
 	return d.removeOthers()
+}
+
+// guardTunnel keeps other users than root from the tunnel's port. Where that cannot be, all else works, and the log says so
+// once.
+func (d *Datapath) guardTunnel() {
+	var why string
+	if err := guard.Keep(filepath.Join(d.linkDir(), "guard"), vxlanPort); err != nil {
+		why = err.Error()
+	}
+	if why != "" && why != d.unguarded {
+		d.cfg.Log.Warn("every user of this machine can send packets as this node", "err", why)
+	}
+	d.unguarded = why
 }
 
 // Ports are the local ports, by the index of their device.
