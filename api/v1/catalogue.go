@@ -137,13 +137,13 @@ func requestErrors() []ErrorInfo {
 		},
 		{
 			CodeUnauthorized, ExitDenied, "It is not known who asks, or whom one is talking to.",
-			"The request has no valid token, or the server's certificate is of another authority.",
-			"Look at 'weft context list'; name the right --token-file and --ca-file with 'weft context add'.",
+			"The token is missing, wrong, has ended or was revoked; a node has no valid certificate or join token; or the server's certificate is of another authority.",
+			"'weft context list' shows which server is meant. Get another token ('weft token create', 'weft login', for machines 'weft node token'), or name the right --ca-file with 'weft context add'.",
 		},
 		{
 			CodeForbidden, ExitDenied, "Who asks may not do this.",
-			"The token is good, and its role does not allow this request.",
-			"Use a token of another role, or ask an operator.",
+			"The token or certificate is good, and its role does not allow this request.",
+			"'weft whoami' says who you are to the server, and in which role. Use a token of another role, or ask an operator.",
 		},
 		{
 			CodeTooLarge, ExitFailure, "More than is possible at once.",
