@@ -43,7 +43,7 @@ func (s *site) renew(pair *tls.Certificate, id nodeid.ID) (*tls.Certificate, err
 // they are not, it is cut off, and the node is known again by the certificate that ended.
 func TestStreamOutlivesCertificates(t *testing.T) {
 	const life = time.Second
-	s := startWith(t, Config{StateDir: t.TempDir(), NodeLife: life, NodeGrace: 3 * time.Second})
+	s := startWith(t, Config{StateDir: t.TempDir(), NodeLife: life, NodeGrace: 1500 * time.Millisecond})
 	id := nodeid.ID{Node: "h1", Machine: "m1"}
 	key, request := asking(t, id)
 	pair, e := s.enrol(id, s.token("node"), key, request)
@@ -75,7 +75,7 @@ func TestStreamOutlivesCertificates(t *testing.T) {
 	}()
 	eventually(t, "registered", func() bool { return s.status(http.MethodGet, "/api/v1/nodes/h1", nil) == http.StatusOK })
 	began := time.Now()
-	for time.Since(began) < 4*life {
+	for time.Since(began) < 3*life {
 		if pair, err = s.renew(pair, id); err != nil {
 			t.Fatal(err)
 		}
