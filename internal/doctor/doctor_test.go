@@ -270,6 +270,14 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.want(t, "leftovers", Fail, pair, "unchecked")
+	if err := os.Mkdir(filepath.Join(p.cfg.BPFFS, p.ns), 0o700); err != nil { // as a lab has
+		t.Fatal(err)
+	}
+	for _, f := range p.look(t, "leftovers") {
+		if strings.Contains(f.What, p.ns) {
+			t.Errorf("a lab's node is taken for a leftover: %+v", f)
+		}
+	}
 	p.run(t, "ip link add up0 type veth peer far0", "ip addr add 198.18.0.0/31 dev up0", "ip link set up0 up", "ip link set far0 up", "ip route add 198.19.0.0/24 via 198.18.0.1 proto 119")
 	p.want(t, "leftovers", Warn, "1 routes")
 	p.write(t, "run/weft/x", "")

@@ -83,7 +83,7 @@ func (m *machine) pinned() []string {
 		return nil
 	}
 	found, _ := filepath.Glob(filepath.Join(m.BPFFS, "*"))
-	return found
+	return slices.DeleteFunc(found, func(dir string) bool { return netns.Exists(filepath.Base(dir)) }) // a lab's node is in a namespace of that name
 }
 
 // unpinned lists the ports' devices whose programs have no pins: somebody removed them, and if no agent held them, they are off.

@@ -33,6 +33,7 @@ type site struct {
 func TestOperatorsPages(t *testing.T) {
 	privtest.Require(t)
 	s := newSite(t)
+	s.machines["node-2"].run(t, unitOfJoin)
 	began := time.Now()
 	s.play(t, "install.md")
 	took := time.Since(began)
@@ -160,9 +161,23 @@ func (m *machine) block(t *testing.T, b block) string {
 // exposureMost is what 'systemd-analyze security' may say of a unit.
 var exposureMost = map[string]float64{"weft-server": 4.0, "weft-agent": 6.0, "weft-bgp": 6.0}
 
+// unitOfJoin leaves a unit as 'weft node join' writes one where there is no package. The package's has to come in its place.
+const unitOfJoin = `
+	cat > /etc/systemd/system/weft-agent.service <<-END
+	# Written by 'weft node join'.
+	[Service]
+	ExecStart=/usr/local/bin/weft agent --config /etc/weft/agent.yaml
+	[Install]
+	WantedBy=multi-user.target
+	END
+	systemctl -q enable weft-agent`
+
 // checkUnits holds the units to what systemd says of them.
 func (s *site) checkUnits(t *testing.T) {
 	t.Helper()
+	if unit := s.machines["node-2"].run(t, "systemctl show -p FragmentPath --value weft-agent; systemctl is-enabled weft-agent"); unit != "/lib/systemd/system/weft-agent.service\nenabled\n" {
+		t.Errorf("the agent's unit is %s", unit)
+	}
 	m := s.machines["node-1"]
 	m.run(t, "systemd-analyze verify --man=no /usr/lib/systemd/system/weft-*.service")
 	for unit, most := range exposureMost {
