@@ -59,13 +59,18 @@ func TestCommandsAreQuick(t *testing.T) {
 				}
 				start := time.Now()
 				out, errs, code := s.weft(nil, "", strings.Fields(c.args)...)
-				took = append(took, time.Since(start))
-				if n := strings.Count(out, "\n"); code != 0 || n < c.lines {
+				n := strings.Count(out, "\n")
+				if code != 0 || n < c.lines && !strings.HasPrefix(c.args, "__complete") {
 					t.Fatalf("exit %d, %d lines\n%.500s%s", code, n, out, errs)
 				}
+				if n >= c.lines { // completion gives up where the machine is too busy
+					took = append(took, time.Since(start))
+				}
 			}
-			slices.Sort(took)
-			t.Logf("best %s, median %s, worst %s; bar %s", took[0].Round(time.Millisecond), took[3].Round(time.Millisecond), took[6].Round(time.Millisecond), c.bar)
+			if slices.Sort(took); len(took) == 0 {
+				t.Fatal("it never had an answer in time")
+			}
+			t.Logf("best %s, median %s, worst %s of %d; bar %s", took[0].Round(time.Millisecond), took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), len(took), c.bar)
 			if took[0] > c.bar {
 				t.Errorf("the best of %v is above %s", took, c.bar)
 			}
