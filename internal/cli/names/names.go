@@ -5,6 +5,7 @@ package names
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,11 +35,31 @@ func Register(env *term.Env, root *cobra.Command) {
 				_ = cmd.RegisterFlagCompletionFunc(flag, values) // fails where the command has brought its own
 			}
 		}
+		if f := cmd.LocalFlags().Lookup("output"); f != nil && f.Shorthand == "o" {
+			_ = cmd.RegisterFlagCompletionFunc("output", formats(f.Usage)) // the same
+		}
 		for _, c := range cmd.Commands() {
 			walk(c)
 		}
 	}
 	walk(root)
+}
+
+// formats completes those values of -o that its usage names.
+func formats(usage string) cobra.CompletionFunc {
+	words := strings.FieldsFunc(usage, func(r rune) bool { return r != '=' && (r < 'a' || r > 'z') })
+	return func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		var out []string
+		for _, known := range []string{"table", "text", "wide", "name", "json", "yaml", "csv", "jsonpath=", "minimal", "dot", "mermaid", "html"} {
+			if strings.HasPrefix(known, begun) && slices.Contains(words, known) {
+				out = append(out, known)
+			}
+		}
+		if len(out) == 1 && strings.HasSuffix(out[0], "=") {
+			return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
 }
 
 // Ports completes the first arguments, each a TENANT/PORT.
