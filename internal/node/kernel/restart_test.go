@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -59,4 +60,28 @@ func TestNoPacketIsLostWhileProgramsAreReplaced(t *testing.T) {
 	if n := <-received; n != total {
 		t.Errorf("%d of %d packets arrived", n, total)
 	}
+}
+
+// As Cilium's agent started, its programs were gone from the devices for a moment, and nothing was checked. Here an agent
+// starts again and again, with the same programs and with others, while a workload sends in another's name.
+func TestCVE_2023_27595_ChecksStandWhileTheAgentStarts(t *testing.T) {
+	w := newTwoNodes(t)
+	var heard, sent atomic.Uint64
+	end := time.Now().Add(3 * time.Second)
+	done := make(chan error, 2)
+	w.workloads["10.0.2.4"].work <- func() { done <- hearForeign(&heard, end) }
+	w.workloads["10.0.1.4"].work <- func() { done <- sendWhile(&sent, end, 99) }
+	starts := 0
+	for ; time.Now().Before(end); starts++ {
+		w.a.reopen(t, []string{"198.19.0.1", "198.19.0.1", "198.19.0.9"}[starts%3])
+	}
+	for range 2 {
+		w.put(t, <-done)
+	}
+	drops, err := w.a.dp.TenantDrops(7)
+	w.put(t, err)
+	if heard.Load() > 0 || drops[DropSrcIPSpoof] == 0 || starts < 6 {
+		t.Errorf("%d starts, %d forged packets, %d of them heard; drops %v", starts, sent.Load(), heard.Load(), drops)
+	}
+	t.Logf("%d starts, %d forged packets, %d dropped", starts, sent.Load(), drops[DropSrcIPSpoof])
 }

@@ -71,7 +71,7 @@ func TestEntryThatIsReusedUnderAProgram(t *testing.T) {
 			end := time.Now().Add(3 * time.Second)
 			done := make(chan error, 3)
 			stranger.work <- func() { done <- hearForeign(&heard, end) }
-			w.workloads["10.0.1.4"].work <- func() { done <- sendWhile(&sent, end) }
+			w.workloads["10.0.1.4"].work <- func() { done <- sendWhile(&sent, end, 4) }
 			go func() {
 				err := onCPU(0)
 				for ; time.Now().Before(end) && err == nil; turns.Add(1) {
@@ -113,8 +113,8 @@ func hearForeign(heard *atomic.Uint64, end time.Time) error {
 	return nil
 }
 
-// sendWhile sends routed packets to 10.0.2.4.
-func sendWhile(sent *atomic.Uint64, end time.Time) error {
+// sendWhile sends routed packets from 10.0.1.4 to 10.0.2.4, in the name of 10.0.1.host.
+func sendWhile(sent *atomic.Uint64, end time.Time, host byte) error {
 	if err := onCPU(1); err != nil {
 		return err
 	}
@@ -124,13 +124,15 @@ func sendWhile(sent *atomic.Uint64, end time.Time) error {
 	}
 	defer unix.Close(fd)
 	frame := append(append(append([]byte{}, testRouterMAC[:]...), 2, 0, 0, 0, 1, 4, 8, 0),
-		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 1, 4, 10, 0, 2, 4, 0, 9, 0, 9, 0, 8, 0, 0)
+		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 1, host, 10, 0, 2, 4, 0, 9, 0, 9, 0, 8, 0, 0)
 	for time.Now().Before(end) {
 		for range 64 {
-			if _, err := unix.Write(fd, frame); err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
+			_, err := unix.Write(fd, frame)
+			if err == nil {
+				sent.Add(1)
+			} else if !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
 				return err
 			}
-			sent.Add(1)
 		}
 	}
 	return nil
