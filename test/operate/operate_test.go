@@ -3,6 +3,7 @@
 package operate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ const firstPingMost = 5 * time.Minute
 // site is the machines, and the packages that they are given.
 type site struct {
 	machines     map[string]*machine
-	older, newer string // packages, as machines see them
+	shared       string // folder that all see as /mnt
+	older, newer string // packages in it
 }
 
 func TestOperatorsPages(t *testing.T) {
@@ -41,12 +43,25 @@ func TestOperatorsPages(t *testing.T) {
 	if took > firstPingMost {
 		t.Errorf("the first ping took %s, bar %s", took, firstPingMost)
 	}
+	var others sync.WaitGroup // the newer package is built beside what mostly waits
+	var err error
+	dir := t.TempDir()
+	others.Go(func() {
+		var program string
+		if program, err = compile(dir, newerVersion); err == nil {
+			s.newer, err = pack(program, s.shared, newerVersion)
+		}
+	})
+	defer others.Wait()
 	s.checkUnits(t)
 	s.startSpeakers(t)
 	s.checkRights(t)
 	speaker := s.checkSpeaker(t, "")
 	s.checkStop(t)
 	s.underTraffic(t, "backup.md")
+	if others.Wait(); err != nil {
+		t.Fatal(err)
+	}
 	s.upgrade(t)
 	s.checkSpeaker(t, speaker)
 	s.play(t, "uninstall.md")
@@ -57,16 +72,22 @@ func TestOperatorsPages(t *testing.T) {
 	}
 }
 
-// newSite builds two packages, and boots three machines at one switch.
+// newSite builds a package, and boots three machines at one switch.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	shared := t.TempDir()
 	s := &site{machines: make(map[string]*machine)}
-	older := os.Getenv("WEFT_BIN")
+	older, err := os.Getenv("WEFT_BIN"), error(nil)
 	if older == "" {
-		older = compile(t, "v0.1.0")
+		older, err = compile(t.TempDir(), "v0.1.0")
 	}
-	s.older, s.newer = pack(t, older, shared, "v0.1.0"), pack(t, compile(t, newerVersion), shared, newerVersion)
+	if err == nil {
+		s.older, err = pack(older, shared, "v0.1.0")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.shared = shared
 	sw := fmt.Sprintf("wefttest-%d-switch", os.Getpid())
 	host(t, "ip", "netns", "add", sw)
 	t.Cleanup(func() { host(t, "ip", "netns", "delete", sw) })
@@ -84,29 +105,27 @@ func newSite(t *testing.T) *site {
 const newerVersion = "v0.2.0"
 
 // compile builds the program as one of a version.
-func compile(t *testing.T, version string) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "weft")
+func compile(dir, version string) (program string, err error) {
+	program = filepath.Join(dir, "weft")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version, "-o", program, "weft/cmd/weft")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+		return "", fmt.Errorf("build: %w\n%s", err, out)
 	}
-	return program
+	return program, nil
 }
 
 // pack makes a package of a program.
-func pack(t *testing.T, program, dir, version string) string {
-	t.Helper()
+func pack(program, dir, version string) (name string, err error) {
 	deb := exec.Command("go", "run", "./deb", "-root", "..", "-binary", program, "-out", dir, "-version", version, "-time", "1000000000")
 	deb.Dir = "../../tools"
+	var said bytes.Buffer
+	deb.Stderr = &said
 	out, err := deb.Output()
 	if err != nil {
-		var exit *exec.ExitError
-		errors.As(err, &exit)
-		t.Fatalf("package: %v\n%s", err, exit.Stderr)
+		return "", fmt.Errorf("package: %w\n%s", err, said.String())
 	}
-	return filepath.Base(strings.TrimSpace(string(out)))
+	return filepath.Base(strings.TrimSpace(string(out))), nil
 }
 
 // give makes a package the one that lies in root's folder.
