@@ -209,7 +209,11 @@ func TestPacketFilters(t *testing.T) {
 	p.want(t, "firewall", Warn, "ip docker FORWARD", "Docker")
 	p.run(t, "nft delete table ip docker", "nft add table ip nat", "nft add chain ip nat KUBE-SERVICES")
 	p.want(t, "firewall", Warn, "1 chains of Kubernetes")
-	p.run(t, "nft delete table ip nat", "nft add table inet firewalld", "nft add chain inet firewalld filter_INPUT { type filter hook input priority 10 ; }")
+	p.run(t, "nft delete table ip nat", "nft add table ip raw", "nft add chain ip raw prerouting { type filter hook prerouting priority -300 ; }", "nft add rule ip raw prerouting ct zone 5 accept")
+	p.want(t, "firewall", OK) // it asks for a zone, and sets none
+	p.run(t, "nft add rule ip raw prerouting iifname eth9 ct zone set 5")
+	p.want(t, "firewall", Warn, "ip raw prerouting", "zones")
+	p.run(t, "nft delete table ip raw", "nft add table inet firewalld", "nft add chain inet firewalld filter_INPUT { type filter hook input priority 10 ; }")
 	p.want(t, "firewall", Fail, "firewalld")
 	p.run(t, "nft add rule inet firewalld filter_INPUT udp dport 4789 accept")
 	p.want(t, "firewall", OK)

@@ -217,6 +217,10 @@ func checkFirewall(_ context.Context, m *machine) []Finding {
 	if n := m.count(func(c survey.Chain) bool { return c.Table == "firewalld" }); n > 0 && !slices.ContainsFunc(m.chains, func(c survey.Chain) bool { return c.Table == "firewalld" && c.Names(tunnelPort) }) {
 		out = append(out, fail(fmt.Sprintf("firewalld decides about what comes in, and none of its rules speaks of UDP port %d: tunnels get no packets", tunnelPort), fmt.Sprintf("firewall-cmd --permanent --add-port=%d/udp && firewall-cmd --reload", tunnelPort), "firewalld")...)
 	}
+	if i := slices.IndexFunc(m.chains, survey.Chain.SetsZone); i >= 0 {
+		out = append(out, warn(fmt.Sprintf("the chain %s puts connections into zones: if tunnels' packets come in by one zone and leave by another, rules for established connections do not know them", m.chains[i]),
+			fmt.Sprintf("leave the tunnels out: nft insert rule %s udp dport %d notrack", m.chains[i], tunnelPort), "nftables")...)
+	}
 	if text, err := os.ReadFile("/proc/thread-self/net/ip_tables_names"); err == nil && strings.Contains(string(text), "filter") {
 		out = append(out, warn("iptables in its older form has rules, which were not looked at", fmt.Sprintf("iptables-legacy -S: UDP port %d has to be let in and out", tunnelPort), "iptables")...)
 	}

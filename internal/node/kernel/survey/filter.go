@@ -38,6 +38,36 @@ func (c Chain) Names(port uint16) bool {
 	return false
 }
 
+// SetsZone reports whether a rule of the chain puts connections into zones of their own.
+func (c Chain) SetsZone() bool {
+	for _, r := range c.rules {
+		for _, e := range list(r) {
+			if text(e[exprName]) != "ct" {
+				continue
+			}
+			of, err := attributes(e[exprData])
+			if _, sets := of[ctSource]; err == nil && sets && len(of[ctKey]) == 4 && binary.BigEndian.Uint32(of[ctKey]) == ctZone {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// list reads the expressions of a rule.
+func list(rule []byte) (out []map[uint16][]byte) {
+	elements, err := nl.ParseRouteAttr(rule)
+	if err != nil {
+		return nil
+	}
+	for _, e := range elements {
+		if at, err := attributes(e.Value); err == nil {
+			out = append(out, at)
+		}
+	}
+	return out
+}
+
 // Messages and attributes of nftables (linux/netfilter/nf_tables.h).
 const (
 	nftGetChain, nftGetRule = 4, 7
@@ -45,6 +75,10 @@ const (
 	chainTable, chainName, chainHook, chainPolicy = 1, 3, 4, 5
 	hookNumber                                    = 1
 	ruleTable, ruleChain, ruleExpressions         = 1, 2, 4
+
+	exprName, exprData = 1, 2
+	ctKey, ctSource    = 2, 4
+	ctZone             = 17
 
 	policyDrop = 0
 )
