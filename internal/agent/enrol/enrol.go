@@ -175,7 +175,7 @@ func (i *Identity) Run(ctx context.Context) {
 		if late := !ends.IsZero() && ends.Sub(clock.Now()) < life/6; late || refused != "" { // half of the time for tries is over
 			log = i.cfg.Log.Error
 		}
-		log("the node gets no certificate", "ends", ends, "err", err, "retry", wait)
+		log("get the node's certificate", "ends", ends, "err", err, "retry", wait)
 	}
 }
 
@@ -249,15 +249,14 @@ func (i *Identity) request() (*ecdsa.PrivateKey, []byte, error) {
 	return key, der, nil
 }
 
-// take keeps what the server has given, and uses it for connections from now on.
+// take uses what the server has given for connections from now on, and keeps it. What cannot be kept, as on a full disk, is used all the
+// same: the error is for another try.
 func (i *Identity) take(key *ecdsa.PrivateKey, got *pb.NodeCertificate) (time.Duration, error) {
 	k, err := newKept(i.cfg.ID, key, got)
 	if err != nil {
 		return 0, fmt.Errorf("the server's answer is no certificate of this node: %w", err)
 	}
-	if err := k.save(i.cfg.Dir); err != nil {
-		return 0, fmt.Errorf("keep the node's certificate: %w", err)
-	}
+	err = k.save(i.cfg.Dir)
 	i.mu.Lock()
 	first := i.pair == nil
 	i.pair, i.roots = k.pair, k.roots
@@ -267,6 +266,9 @@ func (i *Identity) take(key *ecdsa.PrivateKey, got *pb.NodeCertificate) (time.Du
 		i.cfg.Log.Info("the node is enrolled", "host", i.cfg.ID.Node, "until", k.pair.Leaf.NotAfter)
 	} else {
 		i.cfg.Log.Debug("the node's certificate is renewed", "until", k.pair.Leaf.NotAfter)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("keep the node's certificate, which is used until the agent ends: %w", err)
 	}
 	return time.Duration(got.GetLife()), nil
 }

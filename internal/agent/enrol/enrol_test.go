@@ -330,6 +330,26 @@ func TestWhatIsGivenIsChecked(t *testing.T) {
 	}
 }
 
+// TestDiskThatTakesNothing: a certificate that cannot be kept is used, and kept as soon as that is possible.
+func TestDiskThatTakesNothing(t *testing.T) {
+	o := open(t)
+	cfg := o.machine(t)
+	cfg.Dir = filepath.Join(cfg.Dir, "not", "there")
+	i, _ := run(t, cfg)
+	select {
+	case <-i.Ready():
+	case <-time.After(5 * time.Second):
+		t.Fatal("the node has no certificate")
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "kept", func() bool { _, err := os.Stat(filepath.Join(cfg.Dir, File)); return err == nil })
+	if enrolled, _ := o.counts(); enrolled != 1 {
+		t.Errorf("enrolled %d times", enrolled)
+	}
+}
+
 // TestRemovedMachineIsTold: a machine that was removed before it had a certificate leaves, as one with a stream does.
 func TestRemovedMachineIsTold(t *testing.T) {
 	o := open(t)
