@@ -23,12 +23,13 @@ var layers = []struct{ folder, may string }{
 	{"client", "api"},
 	{"internal/store", "api"},
 	{"internal/identity", "api internal/store"},
-	{"internal/apiserver", "api internal/store internal/identity internal/control/ipam"},
+	{"internal/audit", ""},
+	{"internal/apiserver", "api internal/store internal/identity internal/audit internal/control/ipam"},
 	// Control. The graph is the one place that turns resources into control's own words.
 	{"internal/control/graph", "api internal/control internal/southbound"},
 	{"internal/control/*", "internal/control/state internal/southbound"},
 	{"internal/trace", "internal/southbound"},
-	{"internal/server", "api internal/store internal/identity internal/apiserver internal/control internal/southbound internal/trace"},
+	{"internal/server", "api internal/store internal/identity internal/audit internal/apiserver internal/control internal/southbound internal/trace"},
 	// Node.
 	{"internal/netns", ""},
 	{"internal/node/kernel", "internal/netns"},
