@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/agent/cleanup ./internal/doctor ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault ./bench/overlay
 # Everything else that has tests; those with goroutines of their own run under the race detector.
-RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/agent/enrol ./internal/node/dhcp ./internal/apiserver ./internal/identity ./internal/store ./client
+RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/agent/enrol ./internal/node/dhcp ./internal/apiserver ./internal/identity ./internal/audit ./internal/store ./client
 UNIT    := . ./api/... ./bench ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
 DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 nftables systemd procps curl iputils-ping traceroute udhcpc isc-dhcp-client dhcpcd-base qemu-system-x86 bird2 frr zsh fish groff
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)

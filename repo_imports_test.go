@@ -42,7 +42,7 @@ var layers = []struct{ folder, may string }{
 	// From outside: what a user could do as well.
 	{"lab", "api client internal/netns"},
 	{"bench", "api client lab internal/netns"},
-	{"internal/cli", "api client lab bench"},
+	{"internal/cli", "api client internal/audit lab bench"},
 	{"test", "api client lab"},
 	{"tools", ""},
 	// Wiring. Nothing imports it.

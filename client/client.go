@@ -206,6 +206,42 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, nil)
 }
 
+// AuditQuery says which records of the audit log are wanted. What is empty wants all.
+type AuditQuery struct {
+	Tenant, Principal, Operation, Object string
+	Since, Until                         time.Time
+	After                                uint64 // behind the record with this sequence
+	Failed                               bool
+	Limit                                int // the last so many; 0: the server's choice
+}
+
+// Audit returns records of the audit log as JSON, the oldest first.
+func (c *Client) Audit(ctx context.Context, want AuditQuery) ([]json.RawMessage, error) {
+	q := url.Values{}
+	for name, value := range map[string]string{"tenant": want.Tenant, "principal": want.Principal, "operation": want.Operation, "object": want.Object} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	for name, t := range map[string]time.Time{"since": want.Since, "until": want.Until} {
+		if !t.IsZero() {
+			q.Set(name, t.UTC().Format(time.RFC3339))
+		}
+	}
+	if want.After > 0 {
+		q.Set("after", strconv.FormatUint(want.After, 10))
+	}
+	if want.Failed {
+		q.Set("failed", "true")
+	}
+	if want.Limit > 0 {
+		q.Set("limit", strconv.Itoa(want.Limit))
+	}
+	var out v1.AuditRecords
+	err := c.call(ctx, http.MethodGet, "/api/v1/audit", q, nil, &out)
+	return out.Items, err
+}
+
 // Drops returns the drop counters of a tenant, "" for all, and a sentence for each node that did not answer.
 func (c *Client) Drops(ctx context.Context, tenant string) (drops []v1.Drop, warnings []string, err error) {
 	q := url.Values{}

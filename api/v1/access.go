@@ -2,7 +2,10 @@
 
 package v1
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Whoami is who a request is taken for.
 type Whoami struct {
@@ -35,4 +38,10 @@ type Token struct {
 // Tokens is a list of tokens.
 type Tokens struct {
 	Items []Token `json:"items" doc:"Tokens that the principal may know of, by when they were made."`
+}
+
+// AuditRecords is a part of the audit log.
+type AuditRecords struct {
+	Items []json.RawMessage `json:"items" doc:"Records, the oldest first: sequence, time, principal, from, operation, tenant, object, outcome, failed, request, detail; for admins the chain's hashes too."`
+	Head  string            `json:"head,omitempty" doc:"Hash of the last record of the whole log."`
 }

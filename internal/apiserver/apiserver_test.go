@@ -15,12 +15,14 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 	"weft/internal/identity"
 	"weft/internal/store"
 )
@@ -43,6 +45,17 @@ func (quiet) Ask(context.Context, string, string, json.RawMessage) (json.RawMess
 	return nil, &v1.Error{Status: http.StatusServiceUnavailable, Code: v1.CodeNodeGone, Message: "gone"}
 }
 
+// newAudit is an audit log of the test's own.
+func newAudit(t testing.TB) *audit.Log {
+	t.Helper()
+	l, err := audit.Open(filepath.Join(t.TempDir(), "audit"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
 // site is an API over its own etcd.
 type site struct {
 	t   *testing.T
@@ -60,7 +73,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := New(Config{Store: st, Live: quiet{}, Gate: gate, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	api, err := New(Config{Store: st, Live: quiet{}, Gate: gate, Audit: newAudit(t), Version: "test", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 	"weft/internal/identity"
 )
 
@@ -71,6 +73,9 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, err := s.cfg.Gate.Authenticate(r.Context(), r.Header.Get("Authorization"))
 		if err != nil && r.URL.Path != healthPath {
+			if host, _, _ := net.SplitHostPort(r.RemoteAddr); r.Header.Get("Authorization") != "" && s.seldom.pass("unauthorized "+host) { // a flood of them is one record a minute
+				s.note(r.Context(), outcome(audit.Record{Operation: "authenticate", Detail: map[string]any{"why": err.Error()}}, "", s.unauthorized(err)))
+			}
 			s.fail(w, r, s.unauthorized(err))
 			return
 		}
@@ -115,7 +120,14 @@ func (s *Server) may(who identity.Principal, r rule, tenant string) error {
 // authorize looks at the rule of an operation before it is called.
 func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
 	r, _ := ctx.Operation().Metadata[ruleKey].(rule)
-	err := s.may(identity.Of(ctx.Context()), r, ctx.Param("tenant"))
+	who := identity.Of(ctx.Context())
+	err := s.may(who, r, ctx.Param("tenant"))
+	if err != nil && s.seldom.pass("forbidden "+who.Name+" "+ctx.Operation().OperationID) {
+		s.note(ctx.Context(), outcome(audit.Record{Operation: ctx.Operation().OperationID, Tenant: who.Tenant, Object: ctx.URL().Path}, "", err))
+	}
+	if err == nil && ctx.Method() != http.MethodGet {
+		err = s.auditReady()
+	}
 	if err == nil {
 		next(ctx)
 		return

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 	"weft/internal/base/clock"
 	"weft/internal/store"
 )
@@ -51,7 +52,7 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 		return a.settle()
 	})
 	if action != v1.ActionUnchanged || err != nil {
-		s.audit(ctx, "register", "host", n.Name, "address", n.Spec.Address, "action", action, "err", err)
+		s.note(ctx, outcome(audit.Record{Principal: "node:" + n.Name, Operation: "register", Object: v1.ID(&n), Detail: map[string]any{"address": n.Spec.Address}}, string(action), err))
 	}
 	if err != nil {
 		return nil, err
@@ -85,7 +86,9 @@ func RemovedError(node string) error {
 // Claim binds a port to a node. A node that claims a port again keeps the binding; a port that another node has is given
 // only with move.
 func (s *Server) Claim(ctx context.Context, node, tenant, port string, move bool) (binding string, err error) {
+	changed := false
 	_, err = s.cfg.Store.Update(ctx, []string{tenant, store.NodeScope(node)}, func(tx *store.Tx) error {
+		changed = false
 		at, ok := tx.Get(v1.KindNode, "", node)
 		if !ok {
 			return notFound(v1.KindNode, "", node)
@@ -113,15 +116,20 @@ func (s *Server) Claim(ctx context.Context, node, tenant, port string, move bool
 		binding = uuid.NewString()
 		p.Status.Node, p.Status.Binding = node, binding
 		tx.Put(p)
+		changed = true
 		return nil
 	})
-	s.audit(ctx, "claim", "tenant", tenant, "port", port, "host", node, "err", err)
+	if changed || err != nil {
+		s.note(ctx, outcome(audit.Record{Principal: "node:" + node, Operation: "claim", Tenant: tenant, Object: tenant + "/port/" + port}, "done", err))
+	}
 	return binding, err
 }
 
 // Release gives a binding up; one that is no longer the port's is fine, and so is a port that is gone.
 func (s *Server) Release(ctx context.Context, node, tenant, port, binding string) error {
+	changed := false
 	_, err := s.cfg.Store.Update(ctx, []string{tenant}, func(tx *store.Tx) error {
+		changed = false
 		found, ok := tx.Get(v1.KindPort, tenant, port)
 		if !ok {
 			return nil
@@ -133,8 +141,11 @@ func (s *Server) Release(ctx context.Context, node, tenant, port, binding string
 		p = v1.Clone(p)
 		p.Status.Node, p.Status.Binding = "", ""
 		tx.Put(p)
+		changed = true
 		return nil
 	})
-	s.audit(ctx, "release", "tenant", tenant, "port", port, "host", node, "err", err)
+	if changed || err != nil {
+		s.note(ctx, outcome(audit.Record{Principal: "node:" + node, Operation: "release", Tenant: tenant, Object: tenant + "/port/" + port}, "done", err))
+	}
 	return err
 }

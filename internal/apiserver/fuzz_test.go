@@ -60,7 +60,7 @@ func FuzzRequest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	api, err := New(Config{Store: st, Live: quiet{}, Gate: gate, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	api, err := New(Config{Store: st, Live: quiet{}, Gate: gate, Audit: newAudit(f), Version: "test", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}

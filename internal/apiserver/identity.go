@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 	"weft/internal/identity"
 )
 
@@ -47,7 +48,7 @@ func (s *Server) registerIdentity() {
 		},
 		) (*body[v1.Token], error) {
 			t, err := s.cfg.Gate.Revoke(ctx, identity.Of(ctx), in.ID)
-			s.audit(ctx, "revoke token", "id", in.ID, "tenant", t.Tenant, "err", err)
+			s.note(ctx, outcome(audit.Record{Operation: "revoke-token", Tenant: t.Tenant, Object: "token/" + in.ID}, "deleted", err))
 			if err != nil {
 				return nil, s.toProblem(ctx, err)
 			}
@@ -64,7 +65,7 @@ func (s *Server) createToken(ctx context.Context, in *struct{ Body v1.TokenReque
 		})
 	}
 	t, secret, err := s.cfg.Gate.Create(ctx, identity.Of(ctx), identity.Role(in.Body.Role), in.Body.Tenant, in.Body.Description, life)
-	s.audit(ctx, "make token", "id", t.ID, "role", in.Body.Role, "tenant", in.Body.Tenant, "for", life, "err", err)
+	s.note(ctx, outcome(audit.Record{Operation: "make-token", Tenant: t.Tenant, Object: "token/" + t.ID, Detail: map[string]any{"role": in.Body.Role, "for": life.String()}}, "created", err))
 	if err != nil {
 		return nil, s.toProblem(ctx, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 )
 
 // registerJoin makes the operations on join tokens. Whoever may call them can let machines become nodes.
@@ -20,7 +21,7 @@ func (s *Server) registerJoin() {
 			if err == nil {
 				id = j.ID
 			}
-			s.audit(ctx, "make join token", "id", id, "host", in.Body.Node, "for", in.Body.For, "uses", in.Body.Uses, "err", err)
+			s.note(ctx, outcome(audit.Record{Operation: "make-join-token", Object: "join-token/" + id, Detail: map[string]any{"node": in.Body.Node, "for": in.Body.For, "uses": in.Body.Uses}}, "created", err))
 			if err != nil {
 				return nil, s.toProblem(ctx, err)
 			}
@@ -36,7 +37,7 @@ func (s *Server) registerJoin() {
 		},
 		) (*body[v1.JoinTokens], error) {
 			err := s.cfg.Joins.Revoke(ctx, in.ID)
-			s.audit(ctx, "revoke join token", "id", in.ID, "err", err)
+			s.note(ctx, outcome(audit.Record{Operation: "revoke-join-token", Object: "join-token/" + in.ID}, "deleted", err))
 			if err != nil {
 				return nil, s.toProblem(ctx, err)
 			}

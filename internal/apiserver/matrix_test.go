@@ -32,16 +32,17 @@ import (
 type class string
 
 const (
-	public       class = "public"        // no token
-	everybody    class = "everybody"     // any valid token
-	ofTenant     class = "of the tenant" // reads what the tenant red has
-	byTenant     class = "by the tenant" // changes what the tenant red has
-	whatOneSees  class = "what one sees" // a list over tenants
-	ofTheSystem  class = "of the system"
-	ownTenant    class = "own tenant"   // the resource Tenant red itself
-	documentsOf  class = "documents of" // names the tenant red in its body
-	whatOneHas   class = "what one has" // names a thing of red's by an id
-	watchedLists       = "?watch=true"
+	public        class = "public"        // no token
+	everybody     class = "everybody"     // any valid token
+	ofTenant      class = "of the tenant" // reads what the tenant red has
+	byTenant      class = "by the tenant" // changes what the tenant red has
+	whatOneSees   class = "what one sees" // a list over tenants
+	ofTheSystem   class = "of the system"
+	ownTenant     class = "own tenant"      // the resource Tenant red itself
+	documentsOf   class = "documents of"    // names the tenant red in its body
+	whatAdminsSee class = "what admins see" // a list over tenants, for their admins
+	whatOneHas    class = "what one has"    // names a thing of red's by an id
+	watchedLists        = "?watch=true"
 )
 
 // classOf is what each operation must be. One that is not here fails the test: say who may call it.
@@ -60,6 +61,8 @@ func classOf(method, path string) class {
 		return ownTenant
 	case slices.Contains([]string{"/api/v1/tenants", "/api/v1/vpcs", "/api/v1/subnets", "/api/v1/ports", "/api/v1/routetables", "/api/v1/drops", "/api/v1/tokens"}, path) && !write:
 		return whatOneSees
+	case path == "/api/v1/audit":
+		return whatAdminsSee
 	case path == "/api/v1/apply", path == "/api/v1/tokens":
 		return documentsOf
 	case path == "/api/v1/tokens/{id}":
@@ -84,14 +87,14 @@ func want(c class, principal string) int {
 		if c == everybody {
 			return http.StatusOK
 		}
-		if c == ofTenant || c == byTenant || c == ofTheSystem || c == whatOneSees || c == ownTenant || c == documentsOf || c == whatOneHas {
+		if c == ofTenant || c == byTenant || c == ofTheSystem || c == whatOneSees || c == ownTenant || c == documentsOf || c == whatOneHas || c == whatAdminsSee {
 			return http.StatusForbidden
 		}
 	case "own viewer", "own admin":
 		switch c {
 		case everybody, ofTenant, whatOneSees, ownTenant:
 			return http.StatusOK
-		case byTenant, documentsOf, whatOneHas:
+		case byTenant, documentsOf, whatOneHas, whatAdminsSee:
 			if principal == "own admin" {
 				return http.StatusOK
 			}
@@ -103,6 +106,10 @@ func want(c class, principal string) int {
 			return http.StatusOK
 		case ofTenant, byTenant, ownTenant:
 			return http.StatusNotFound
+		case whatAdminsSee:
+			if principal == "other admin" {
+				return http.StatusOK
+			}
 		case documentsOf, whatOneHas:
 			if principal == "other admin" {
 				return http.StatusNotFound
@@ -163,7 +170,7 @@ func newMatrix(t *testing.T) *matrix {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := New(Config{Store: st, Live: asks{}, Gate: gate, Joins: noJoins{}, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	api, err := New(Config{Store: st, Live: asks{}, Gate: gate, Audit: newAudit(t), Joins: noJoins{}, Version: "test", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

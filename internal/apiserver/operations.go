@@ -21,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 	"weft/internal/identity"
 )
 
@@ -125,6 +126,7 @@ func (s *Server) register() {
 	registerKind[v1.RouteTable](s)
 	s.registerCluster()
 	s.registerIdentity()
+	s.registerAudit()
 	s.checkRules()
 }
 
@@ -189,7 +191,7 @@ func registerAt[T any, P object[T]](s *Server, info v1.KindInfo, base string) {
 func (s *Server) delete(ctx context.Context, d deletion) (*body[v1.Result], error) {
 	res, err := s.remove(ctx, d)
 	if !d.dryRun {
-		s.audit(ctx, "delete", "kind", d.kind, "tenant", d.tenant, "name", d.name, "cascade", d.cascade, "err", err)
+		s.noteDeleted(ctx, d, res, err)
 	}
 	if err != nil {
 		return nil, s.toProblem(ctx, err)
@@ -257,16 +259,12 @@ func (s *Server) write(ctx context.Context, docs []v1.Object, dryRun bool) (*bod
 	if err != nil {
 		p := s.toProblem(ctx, err)
 		if !dryRun {
-			for _, d := range docs {
-				s.audit(ctx, "apply", "object", v1.ID(d), "action", "refused", "code", p.Code)
-			}
+			s.noteApplied(ctx, docs, nil, err)
 		}
 		return nil, p
 	}
 	if !dryRun {
-		for i, d := range docs {
-			s.audit(ctx, "apply", "object", v1.ID(d), "action", res.Items[i].Action)
-		}
+		s.noteApplied(ctx, docs, res, nil)
 	}
 	return &body[v1.Result]{*res}, nil
 }
@@ -321,6 +319,9 @@ func (s *Server) registerCluster() {
 	) (*body[json.RawMessage], error) {
 		if !json.Valid(in.RawBody) {
 			return nil, s.toProblem(ctx, &v1.Error{Status: http.StatusBadRequest, Code: v1.CodeMalformed, Message: "the question is not JSON", Fix: "send a JSON document, for example null"})
+		}
+		if s.seldom.pass(identity.Of(ctx).Name + " " + in.Node + " " + in.What) { // checks ask thousands of times
+			s.note(ctx, audit.Record{Operation: "ask", Object: "node/" + in.Node, Outcome: in.What})
 		}
 		out, err := s.cfg.Live.Ask(ctx, in.Node, in.What, in.RawBody)
 		if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 	"weft/internal/identity"
 	"weft/internal/store"
 )
@@ -56,6 +57,7 @@ type Config struct {
 	Store   *store.Store
 	Live    Live
 	Gate    *identity.Gate
+	Audit   *audit.Log
 	Joins   Joins
 	Version string
 	Log     *slog.Logger
@@ -67,6 +69,7 @@ type Server struct {
 	mux         *http.ServeMux
 	api         huma.API
 	watchWithin time.Duration // writeWithin, but for tests
+	seldom      seldom
 }
 
 // bodyMost bounds a request.
@@ -74,8 +77,8 @@ const bodyMost = 3 << 20
 
 // New returns the API with all its operations.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Live == nil || cfg.Log == nil || cfg.Gate == nil {
-		return nil, errors.New("the API needs a store, live status, a log and a gate")
+	if cfg.Store == nil || cfg.Live == nil || cfg.Log == nil || cfg.Gate == nil || cfg.Audit == nil {
+		return nil, errors.New("the API needs a store, live status, a log, a gate and an audit log")
 	}
 	s := &Server{cfg: cfg, mux: http.NewServeMux(), watchWithin: writeWithin}
 	s.register()
@@ -99,7 +102,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		rand.Read(raw[:])
 		id := base32.StdEncoding.EncodeToString(raw[:])
 		w.Header().Set("X-Request-Id", id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, id)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(context.WithValue(r.Context(), requestKey{}, id), fromKey{}, r.RemoteAddr)))
 	})
 }
 
@@ -142,7 +145,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // parameters are all those of a URL that an operation knows.
-var parameters = []string{"cascade", "dryRun", "port", "protocol", "resourceVersion", "tenant", "to", "watch"}
+var parameters = []string{"after", "cascade", "dryRun", "failed", "limit", "object", "operation", "port", "principal", "protocol", "resourceVersion", "since", "tenant", "to", "until", "watch"}
 
 // knownParameters refuses what no operation knows: a dry run with a slip in its name would write.
 func knownParameters(r *http.Request) error {
@@ -272,9 +275,4 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client may be gone
-}
-
-// audit writes one line for each write.
-func (s *Server) audit(ctx context.Context, what string, args ...any) {
-	s.cfg.Log.Info("audit: "+what, append(args, "request", requestID(ctx))...)
 }

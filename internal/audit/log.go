@@ -202,23 +202,25 @@ func (l *Log) Ready() error {
 	return nil
 }
 
-// Append numbers a record, chains it to the one before, and returns when it is on disk; those that wait meanwhile share one write. After an
-// error the record is kept, and written as soon as the disk takes it.
-func (l *Log) Append(r Record) error {
+// Append numbers records, chains each to the one before, and returns when all are on disk; who appends meanwhile shares the next write. After
+// an error the records are kept, and written as soon as the disk takes them.
+func (l *Log) Append(records ...Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.count >= waitMost {
 		return fmt.Errorf("append to audit log: %d records wait already: %w", l.count, l.failed)
 	}
-	r.Sequence, r.Previous, r.Time = l.last.Sequence+1, l.last.Hash, clock.Now().UTC()
-	line, err := seal(&r)
-	if err != nil {
-		return err
+	for _, r := range records {
+		r.Sequence, r.Previous, r.Time = l.last.Sequence+1, l.last.Hash, clock.Now().UTC()
+		line, err := seal(&r)
+		if err != nil {
+			return err
+		}
+		l.last = r
+		l.waiting = append(l.waiting, line...)
+		l.count++
 	}
-	l.last = r
-	l.waiting = append(l.waiting, line...)
-	l.count++
-	for l.synced < r.Sequence {
+	for upTo := l.last.Sequence; l.synced < upTo; {
 		if l.busy {
 			l.syncing.Wait()
 			continue

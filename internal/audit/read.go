@@ -30,6 +30,9 @@ func (f Filter) wants(r Record) bool {
 		(f.Object == "" || r.Object == object || (begins && strings.HasPrefix(r.Object, object)))
 }
 
+// Read returns the records of the log that a filter wants, the oldest first.
+func (l *Log) Read(f Filter) ([]Record, error) { return Read(l.dir, f) }
+
 // Read returns the records of the log in dir that a filter wants, the oldest first. One that cannot be read is passed over: Verify tells of it.
 func Read(dir string, f Filter) ([]Record, error) {
 	files, err := Files(dir)
@@ -83,11 +86,16 @@ type Verdict struct {
 	Gaps        []string `json:"gaps,omitempty"`   // what the server itself could not record
 	Torn        bool     `json:"torn,omitempty"`   // the last line is not whole
 	Broken      string   `json:"broken,omitempty"` // the first place at which the chain does not hold
+
+	hashes map[string]bool
 }
+
+// Had reports whether one of the records has a hash.
+func (v *Verdict) Had(hash string) bool { return v.hashes[hash] }
 
 // Verify looks at every record of files, which are one chain, the oldest first. A broken chain is ErrBroken; the verdict is what was good before.
 func Verify(files ...string) (*Verdict, error) {
-	v := &Verdict{}
+	v := &Verdict{hashes: make(map[string]bool)}
 	var before *Record
 	for i, path := range files {
 		number := 0
@@ -120,6 +128,7 @@ func Verify(files ...string) (*Verdict, error) {
 				r.Revision = before.Revision // the last that is known
 			}
 			before = &r
+			v.hashes[r.Hash] = true
 			v.Records++
 			v.Last, v.To, v.Head = r, r.Sequence, r.Hash
 			return nil

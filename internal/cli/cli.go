@@ -13,6 +13,7 @@ import (
 
 	"weft/internal/base/nearest"
 	"weft/internal/cli/accesscmd"
+	"weft/internal/cli/auditcmd"
 	"weft/internal/cli/benchcmd"
 	"weft/internal/cli/editcmd"
 	"weft/internal/cli/explaincmd"
@@ -59,7 +60,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
 	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), editcmd.New(env, names.Refs(env)), waitcmd.New(env, names.Refs(env)), explaincmd.New(env))
 	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, names.Ports(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), nodecmd.New(env, names.Nodes(env)), newContextCommand(env))
-	group(root, "operate", accesscmd.New(env)...)
+	group(root, "operate", append(accesscmd.New(env), auditcmd.New(env))...)
 	group(root, "run", append(extra, labcmd.New(env), benchcmd.New(env))...)
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  weft version\n  weft --version",

@@ -24,6 +24,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/apiserver"
+	"weft/internal/audit"
 	"weft/internal/base/notify"
 	"weft/internal/identity"
 	"weft/internal/server/enrol"
@@ -74,7 +75,15 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
-	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Gate: gate, Joins: joins, Log: cfg.Log, Version: cfg.Version})
+	records, err := audit.Open(filepath.Join(cfg.StateDir, "audit"), cfg.Log)
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	if err := records.Append(audit.Record{Principal: "server", Operation: audit.OpStart, Outcome: "done", Revision: st.View().Revision(), Detail: map[string]any{"version": cfg.Version}}); err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Gate: gate, Audit: records, Joins: joins, Log: cfg.Log, Version: cfg.Version})
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
