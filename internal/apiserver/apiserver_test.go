@@ -22,6 +22,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/apiserver/admission"
 	"weft/internal/audit"
 	"weft/internal/identity"
 	"weft/internal/store"
@@ -437,7 +438,7 @@ func codeOf(err error) string {
 	if err == nil {
 		return ""
 	}
-	return errorsOf(err)[0].Code
+	return admission.Errors(err)[0].Code
 }
 
 // TestEveryOperationNeedsTheToken walks the API's own description.

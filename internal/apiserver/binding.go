@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	v1 "weft/api/v1"
+	"weft/internal/apiserver/admission"
 	"weft/internal/audit"
 	"weft/internal/base/clock"
 	"weft/internal/store"
@@ -30,16 +31,15 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 			old := found.(*v1.Node)
 			doc.Labels, doc.Spec.Site, doc.Spec.Drained = old.Labels, cmp.Or(n.Spec.Site, old.Spec.Site), old.Spec.Drained
 			if was := old.Status.Machine; was != "" && machine != "" && was != machine {
-				return refuse(old, http.StatusConflict, v1.CodeInUse, "metadata.name", "give each machine a name of its own (weft node join --name)",
+				return admission.Refuse(old, http.StatusConflict, v1.CodeInUse, "metadata.name", "give each machine a name of its own (weft node join --name)",
 					"another machine is this node")
 			}
 		}
 		if machine != "" && tx.Counter(RemovedCounter(machine)) > 0 {
 			return RemovedError(n.Name)
 		}
-		a := newAdmission(tx, clock.Now().UTC().Truncate(time.Second))
-		a.self = true
-		item, err := a.put(doc)
+		a := admission.New(tx, clock.Now().UTC().Truncate(time.Second), true)
+		item, err := a.Put(doc)
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (s *Server) RegisterNode(ctx context.Context, n v1.Node) (*v1.Node, error) 
 			node.Status.Machine = machine
 			tx.Put(node)
 		}
-		return a.settle()
+		return a.Settle()
 	})
 	if action != v1.ActionUnchanged || err != nil {
 		s.note(ctx, outcome(audit.Record{Principal: "node:" + n.Name, Operation: "register", Object: v1.ID(&n), Detail: map[string]any{"address": n.Spec.Address}}, string(action), err))
@@ -100,16 +100,16 @@ func (s *Server) Claim(ctx context.Context, node, tenant, port string, move bool
 		p := found.(*v1.Port)
 		switch {
 		case p.Spec.Node != "" && p.Spec.Node != node:
-			return refuse(p, http.StatusConflict, v1.CodeWrongNode, "spec.node", fmt.Sprintf("attach it on node %s, or change spec.node", p.Spec.Node),
+			return admission.Refuse(p, http.StatusConflict, v1.CodeWrongNode, "spec.node", fmt.Sprintf("attach it on node %s, or change spec.node", p.Spec.Node),
 				"the port may be attached at node %s only", p.Spec.Node)
 		case p.Status.Node == node && p.Status.Binding != "":
 			binding = p.Status.Binding
 			return nil
 		case at.(*v1.Node).Spec.Drained:
-			return refuse(p, http.StatusConflict, v1.CodeNodeDrained, "", "attach it at another node, or let this one take ports again: weft node resume "+node,
+			return admission.Refuse(p, http.StatusConflict, v1.CodeNodeDrained, "", "attach it at another node, or let this one take ports again: weft node resume "+node,
 				"node %s is drained: it takes no further ports", node)
 		case p.Status.Node != "" && !move:
-			return refuse(p, http.StatusConflict, v1.CodeBindingTaken, "", fmt.Sprintf("detach it at node %s, or take it with --move", p.Status.Node),
+			return admission.Refuse(p, http.StatusConflict, v1.CodeBindingTaken, "", fmt.Sprintf("detach it at node %s, or take it with --move", p.Status.Node),
 				"the port is attached at node %s", p.Status.Node)
 		}
 		p = v1.Clone(p)

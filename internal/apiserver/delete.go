@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	v1 "weft/api/v1"
+	"weft/internal/apiserver/admission"
 	"weft/internal/store"
 )
 
@@ -236,5 +237,5 @@ func inUse(o v1.Object, users []v1.Object) error {
 	if o.GetKind() == v1.KindNode {
 		fix = "detach or move those first, or detach and free all of them from the node with --cascade"
 	}
-	return refuse(o, http.StatusConflict, v1.CodeInUse, "", fix, "it is in use by %s", text)
+	return admission.Refuse(o, http.StatusConflict, v1.CodeInUse, "", fix, "it is in use by %s", text)
 }

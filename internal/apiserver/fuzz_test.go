@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	v1 "weft/api/v1"
+	"weft/internal/apiserver/admission"
 	"weft/internal/identity"
 	"weft/internal/store"
 )
@@ -27,7 +28,7 @@ func FuzzDocuments(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		docs, err := decodeDocuments(body)
 		if err != nil {
-			for _, e := range errorsOf(err) {
+			for _, e := range admission.Errors(err) {
 				if e.Code == "" || e.Code == v1.CodeInternal || e.Fix == "" {
 					t.Errorf("%q: error %+v", body, e)
 				}

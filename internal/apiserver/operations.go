@@ -21,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	v1 "weft/api/v1"
+	"weft/internal/apiserver/admission"
 	"weft/internal/audit"
 	"weft/internal/identity"
 )
@@ -243,7 +244,7 @@ func (s *Server) put(ctx context.Context, info v1.KindInfo, tenant, name string,
 	}
 	m := o.Meta()
 	if o.GetKind() != info.Kind || m.Name != name || m.Tenant != tenant {
-		return nil, s.toProblem(ctx, refuse(o, http.StatusUnprocessableEntity, v1.CodeInvalid, "metadata.name", "send it to its own URL",
+		return nil, s.toProblem(ctx, admission.Refuse(o, http.StatusUnprocessableEntity, v1.CodeInvalid, "metadata.name", "send it to its own URL",
 			"the document is %s, which is not what the URL names", v1.ID(o)))
 	}
 	return s.write(ctx, []v1.Object{o}, dryRun)
@@ -359,7 +360,7 @@ func decodeDocuments(data []byte) ([]v1.Object, error) {
 	for i, raw := range in.Documents {
 		o, err := v1.DecodeJSON(raw)
 		if err != nil {
-			for _, e := range errorsOf(err) {
+			for _, e := range admission.Errors(err) {
 				e.Message = fmt.Sprintf("document %d: %s", i+1, e.Message)
 				errs = append(errs, e)
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v1 "weft/api/v1"
+	"weft/internal/apiserver/admission"
 	"weft/internal/base/clock"
 	"weft/internal/store"
 )
@@ -51,14 +52,14 @@ func (s *Server) apply(ctx context.Context, docs []v1.Object, dryRun bool) (*v1.
 	written := make([]v1.Object, len(docs))
 	revision, err := s.cfg.Store.Update(ctx, scopesOf(docs), func(tx *store.Tx) error {
 		res.Items = make([]v1.ResultItem, len(docs))
-		a := newAdmission(tx, clock.Now().UTC().Truncate(time.Second))
+		a := admission.New(tx, clock.Now().UTC().Truncate(time.Second), false)
 		var errs v1.ErrorList
 		for _, i := range order {
-			item, err := a.put(docs[i])
+			item, err := a.Put(docs[i])
 			if err != nil {
-				a.refused[v1.ID(docs[i])] = true
-				if !errors.Is(err, errFollows) {
-					errs = append(errs, errorsOf(err)...)
+				a.Refused(docs[i])
+				if !errors.Is(err, admission.ErrFollows) {
+					errs = append(errs, admission.Errors(err)...)
 				}
 				continue
 			}
@@ -68,7 +69,7 @@ func (s *Server) apply(ctx context.Context, docs []v1.Object, dryRun bool) (*v1.
 		if err := errs.OrNil(); err != nil {
 			return err
 		}
-		if err := a.settle(); err != nil {
+		if err := a.Settle(); err != nil {
 			return err
 		}
 		if dryRun {
@@ -121,7 +122,7 @@ func checkDistinct(docs []v1.Object) error {
 	for _, d := range docs {
 		id := v1.ID(d)
 		if seen[id] {
-			return refuse(d, http.StatusUnprocessableEntity, v1.CodeDuplicate, "metadata.name", "remove one of the two documents", "the resource is in the set twice")
+			return admission.Refuse(d, http.StatusUnprocessableEntity, v1.CodeDuplicate, "metadata.name", "remove one of the two documents", "the resource is in the set twice")
 		}
 		seen[id] = true
 	}
@@ -148,19 +149,6 @@ func scopesOf(docs []v1.Object) []string {
 	return scopes
 }
 
-// errorsOf lists the errors of the API in err.
-func errorsOf(err error) v1.ErrorList {
-	var list v1.ErrorList
-	var one *v1.Error
-	switch {
-	case errors.As(err, &list):
-		return list
-	case errors.As(err, &one):
-		return v1.ErrorList{one}
-	}
-	return v1.ErrorList{{Status: http.StatusInternalServerError, Code: v1.CodeInternal, Message: err.Error()}}
-}
-
 func notFound(kind v1.Kind, tenant, name string) error {
 	info, _ := v1.KindByWord(string(kind))
 	o := info.New()
@@ -169,5 +157,5 @@ func notFound(kind v1.Kind, tenant, name string) error {
 	if tenant != "" {
 		fix = "'weft get " + info.Plural + " -t " + tenant + "' lists them"
 	}
-	return refuse(o, http.StatusNotFound, v1.CodeNotFound, "", fix, "there is no such %s", info.Singular)
+	return admission.Refuse(o, http.StatusNotFound, v1.CodeNotFound, "", fix, "there is no such %s", info.Singular)
 }

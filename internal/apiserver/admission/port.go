@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package apiserver
+package admission
 
 import (
 	"fmt"
@@ -13,9 +13,9 @@ import (
 )
 
 // port checks a port and gives it address and MAC where it names none.
-func (a *admission) port(o, old *v1.Port) error {
+func (a *Admission) port(o, old *v1.Port) error {
 	if old != nil && old.Spec.Subnet != o.Spec.Subnet {
-		return refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.subnet", "make another port in the other subnet",
+		return Refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.subnet", "make another port in the other subnet",
 			"the port is in subnet %s and stays there", old.Spec.Subnet)
 	}
 	found, ok := a.tx.Get(v1.KindSubnet, o.Tenant, o.Spec.Subnet)
@@ -25,14 +25,14 @@ func (a *admission) port(o, old *v1.Port) error {
 	subnet := found.(*v1.Subnet)
 	vpc, ok := a.tx.Get(v1.KindVPC, o.Tenant, subnet.Spec.VPC)
 	if !ok {
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.subnet", "", "the VPC %q of subnet %s is gone", subnet.Spec.VPC, subnet.Name)
+		return Refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.subnet", "", "the VPC %q of subnet %s is gone", subnet.Spec.VPC, subnet.Name)
 	}
 	o.Status.VPC, o.Status.VNI = subnet.Spec.VPC, vpc.(*v1.VPC).Status.VNI
 	if err := a.portNode(o); err != nil {
 		return err
 	}
 	if old != nil && old.Status.Node != "" && changesInterface(o, old) {
-		return refuse(o, http.StatusConflict, v1.CodePrecondition, "spec", fmt.Sprintf("detach it first: weft detach %s/%s on node %s", o.Tenant, o.Name, old.Status.Node),
+		return Refuse(o, http.StatusConflict, v1.CodePrecondition, "spec", fmt.Sprintf("detach it first: weft detach %s/%s on node %s", o.Tenant, o.Name, old.Status.Node),
 			"address and MAC of a port cannot change while it is attached")
 	}
 	if old != nil && len(old.Spec.AllowedSources) > 0 && len(o.Spec.AllowedSources) == 0 {
@@ -52,23 +52,23 @@ func changesInterface(o, old *v1.Port) bool {
 }
 
 // portNode checks that the node which a port must be at exists, and that the port is not attached elsewhere.
-func (a *admission) portNode(o *v1.Port) error {
+func (a *Admission) portNode(o *v1.Port) error {
 	if o.Spec.Node == "" {
 		return nil
 	}
 	if _, ok := a.tx.Get(v1.KindNode, "", o.Spec.Node); !ok {
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.node", "'weft get nodes' lists the nodes; leave it out to attach anywhere",
+		return Refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, "spec.node", "'weft get nodes' lists the nodes; leave it out to attach anywhere",
 			"there is no node %q", o.Spec.Node)
 	}
 	if o.Status.Node != "" && o.Status.Node != o.Spec.Node {
-		return refuse(o, http.StatusConflict, v1.CodeWrongNode, "spec.node", "detach the port first",
+		return Refuse(o, http.StatusConflict, v1.CodeWrongNode, "spec.node", "detach the port first",
 			"the port is attached at node %s", o.Status.Node)
 	}
 	return nil
 }
 
 // pool returns what is taken in a VPC, read once a transaction.
-func (a *admission) pool(tenant, vpc string) *ipam.Pool {
+func (a *Admission) pool(tenant, vpc string) *ipam.Pool {
 	key := tenant + "/" + vpc
 	if p, ok := a.pools[key]; ok {
 		return p
@@ -108,15 +108,15 @@ func takeAddresses(pool *ipam.Pool, o *v1.Port, s *v1.Subnet) error {
 	for i, addr := range o.Spec.Addresses {
 		field := fmt.Sprintf("spec.addresses[%d]", i)
 		if !slices.ContainsFunc(s.Spec.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }) {
-			return refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, field, "choose an address of the subnet, or leave it out to get one",
+			return Refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, field, "choose an address of the subnet, or leave it out to get one",
 				"%s is not in subnet %s (%s)", addr, s.Name, joinPrefixes(s.Spec.Prefixes))
 		}
 		if why := s.Reserved(addr); why != "" {
-			return refuse(o, http.StatusUnprocessableEntity, v1.CodeReserved, field, "choose another address, or leave it out to get one",
+			return Refuse(o, http.StatusUnprocessableEntity, v1.CodeReserved, field, "choose another address, or leave it out to get one",
 				"%s cannot be a port's: %s", addr, why)
 		}
 		if other, ok := pool.Take(addr, o.Name); !ok {
-			return refuse(o, http.StatusConflict, v1.CodeInUse, field, "choose another address, or leave it out to get one",
+			return Refuse(o, http.StatusConflict, v1.CodeInUse, field, "choose another address, or leave it out to get one",
 				"%s is the address of port %s", addr, other)
 		}
 	}
@@ -147,7 +147,7 @@ func chooseAddresses(pool *ipam.Pool, o *v1.Port, s *v1.Subnet) error {
 			if len(ranges) < len(s.Spec.Prefixes) {
 				fix += "; a port that names its addresses may do with one family"
 			}
-			return refuse(o, http.StatusConflict, v1.CodeExhausted, "spec.addresses", fix,
+			return Refuse(o, http.StatusConflict, v1.CodeExhausted, "spec.addresses", fix,
 				"no %s address is free in %s of subnet %s", familyOf(ranges[0].Addr()), joinPrefixes(ranges), s.Name)
 		}
 		out = append(out, addr)
@@ -161,7 +161,7 @@ func takeMAC(pool *ipam.Pool, o *v1.Port) error {
 	switch {
 	case !o.Spec.MAC.IsZero():
 		if other, ok := pool.TakeMAC(o.Spec.MAC, o.Name); !ok {
-			return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.mac", "choose another, or leave it out to get one",
+			return Refuse(o, http.StatusConflict, v1.CodeInUse, "spec.mac", "choose another, or leave it out to get one",
 				"%s is the MAC of port %s in the same VPC", o.Spec.MAC, other)
 		}
 		o.Status.MAC = o.Spec.MAC

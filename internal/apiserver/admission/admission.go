@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package apiserver
+// Package admission checks documents against all others and decides what they left open: addresses, MACs, numbers.
+package admission
 
 import (
 	"errors"
@@ -26,8 +27,8 @@ const (
 	tenantTop = 1<<32 - 1
 )
 
-// admission checks documents against all others, inside one transaction, and decides what they left open.
-type admission struct {
+// Admission checks documents against all others, inside one transaction, and decides what they left open.
+type Admission struct {
 	tx    *store.Tx
 	now   time.Time
 	pools map[string]*ipam.Pool // by tenant/vpc
@@ -39,34 +40,35 @@ type admission struct {
 	refused map[string]bool // documents of the set that were, by ID
 }
 
-func newAdmission(tx *store.Tx, now time.Time) *admission {
-	return &admission{tx: tx, now: now, pools: make(map[string]*ipam.Pool), count: make(map[string]int), grown: make(map[string]bool), refused: make(map[string]bool)}
+// New returns the admission of one transaction. With self, a node speaks of itself.
+func New(tx *store.Tx, now time.Time, self bool) *Admission {
+	return &Admission{tx: tx, now: now, self: self, pools: make(map[string]*ipam.Pool), count: make(map[string]int), grown: make(map[string]bool), refused: make(map[string]bool)}
 }
 
-// settle runs the checks that waited for the whole set. It comes after the last put.
-func (a *admission) settle() error {
+// Settle runs the checks that waited for the whole set. It comes after the last Put.
+func (a *Admission) Settle() error {
 	var errs v1.ErrorList
 	for _, check := range a.late {
 		if err := check(); err != nil {
-			errs = append(errs, errorsOf(err)...)
+			errs = append(errs, Errors(err)...)
 		}
 	}
 	return errs.OrNil()
 }
 
-// refuse makes an error about an object.
-func refuse(o v1.Object, status int, code, field, fix, format string, args ...any) *v1.Error {
+// Refuse makes an error about an object.
+func Refuse(o v1.Object, status int, code, field, fix, format string, args ...any) *v1.Error {
 	return &v1.Error{
 		Status: status, Code: code, Object: v1.ID(o), Field: field, Message: fmt.Sprintf(format, args...), Fix: fix,
 	}
 }
 
-// errFollows says that a document builds on one of the same set that was refused; that one's error says all.
-var errFollows = errors.New("it builds on a document that was refused")
+// ErrFollows says that a document builds on one of the same set that was refused; that one's error says all.
+var ErrFollows = errors.New("it builds on a document that was refused")
 
 // follows reports whether a document builds on one of the same set that was refused. Against what is stored instead, it
 // would get errors that are not its own.
-func (a *admission) follows(o v1.Object) bool {
+func (a *Admission) follows(o v1.Object) bool {
 	m := o.Meta()
 	on := []v1.Object{&v1.Tenant{Metadata: v1.Metadata{Name: m.Tenant}}}
 	switch o := o.(type) {
@@ -82,12 +84,12 @@ func (a *admission) follows(o v1.Object) bool {
 
 // absent refuses a reference to a resource that is not there.
 func absent(o v1.Object, what, field, format string, args ...any) *v1.Error {
-	return refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, field,
+	return Refuse(o, http.StatusUnprocessableEntity, v1.CodeNoReference, field,
 		"create the "+what+" first, or put it into the same set of documents", format, args...)
 }
 
-// put admits one document and writes it.
-func (a *admission) put(doc v1.Object) (v1.ResultItem, error) {
+// Put admits one document and writes it.
+func (a *Admission) Put(doc v1.Object) (v1.ResultItem, error) {
 	o := v1.Clone(doc)
 	o.Default()
 	if errs := o.Validate(); len(errs) > 0 {
@@ -97,7 +99,7 @@ func (a *admission) put(doc v1.Object) (v1.ResultItem, error) {
 		return v1.ResultItem{}, errs
 	}
 	if a.follows(o) {
-		return v1.ResultItem{}, errFollows
+		return v1.ResultItem{}, ErrFollows
 	}
 	m := o.Meta()
 	old, exists := a.tx.Get(o.GetKind(), m.Tenant, m.Name)
@@ -146,16 +148,16 @@ func sameLabels(a, b map[string]string) bool {
 }
 
 // checkVersion refuses a write that was made for another version than the stored one.
-func (a *admission) checkVersion(o, old v1.Object) error {
+func (a *Admission) checkVersion(o, old v1.Object) error {
 	want := o.Meta().ResourceVersion
 	switch {
 	case want == "":
 		return nil
 	case old == nil:
-		return refuse(o, http.StatusConflict, v1.CodeConflict, "metadata.resourceVersion", "remove metadata.resourceVersion to create it",
+		return Refuse(o, http.StatusConflict, v1.CodeConflict, "metadata.resourceVersion", "remove metadata.resourceVersion to create it",
 			"the write is for version %s, but there is no such resource", want)
 	case want != old.Meta().ResourceVersion:
-		return refuse(o, http.StatusConflict, v1.CodeConflict, "metadata.resourceVersion", "get the resource again, and change that",
+		return Refuse(o, http.StatusConflict, v1.CodeConflict, "metadata.resourceVersion", "get the resource again, and change that",
 			"the write is for version %s, but the stored one is %s: somebody changed it meanwhile", want, old.Meta().ResourceVersion)
 	}
 	return nil
@@ -183,7 +185,7 @@ func keepSystem(o, old v1.Object) {
 }
 
 // check runs the checks of the kind. It fills the object's status.
-func (a *admission) check(o, old v1.Object) error {
+func (a *Admission) check(o, old v1.Object) error {
 	if t := o.Meta().Tenant; t != "" {
 		tenant, ok := a.tx.Get(v1.KindTenant, "", t)
 		if !ok {
@@ -215,7 +217,7 @@ func (a *admission) check(o, old v1.Object) error {
 }
 
 // quota refuses what would exceed the tenant's.
-func (a *admission) quota(o, old v1.Object, t *v1.Tenant) error {
+func (a *Admission) quota(o, old v1.Object, t *v1.Tenant) error {
 	if old != nil {
 		return nil
 	}
@@ -233,19 +235,19 @@ func (a *admission) quota(o, old v1.Object, t *v1.Tenant) error {
 	}
 	if a.count[key] >= bound.most {
 		info, _ := v1.KindByWord(string(kind))
-		return refuse(o, http.StatusForbidden, v1.CodeQuota, "", fmt.Sprintf("delete some, or ask an operator to raise spec.quota.%s of tenant %s", bound.field, t.Name),
+		return Refuse(o, http.StatusForbidden, v1.CodeQuota, "", fmt.Sprintf("delete some, or ask an operator to raise spec.quota.%s of tenant %s", bound.field, t.Name),
 			"the tenant has %d %s, which is its quota", a.count[key], info.Plural)
 	}
 	return nil
 }
 
-func (a *admission) number(o *v1.Tenant, n *uint32) error {
+func (a *Admission) number(o *v1.Tenant, n *uint32) error {
 	if *n != 0 {
 		return nil
 	}
 	next, err := a.tx.Next("tenant", 1, tenantTop)
 	if err != nil {
-		return refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
+		return Refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
 	}
 	*n = uint32(next)
 	return nil
@@ -253,18 +255,18 @@ func (a *admission) number(o *v1.Tenant, n *uint32) error {
 
 // node checks a node. Its address is where others send to: while ports are attached there, only the node itself can say
 // that it has moved.
-func (a *admission) node(o, old *v1.Node) error {
+func (a *Admission) node(o, old *v1.Node) error {
 	if old != nil && old.Spec.Address != o.Spec.Address && !a.self {
 		for _, p := range a.tx.List(v1.KindPort, "") {
 			if p.(*v1.Port).Status.Node == o.Name {
-				return refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.address", "start the agent with the new address: it says so itself; or detach the node's ports first",
+				return Refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.address", "start the agent with the new address: it says so itself; or detach the node's ports first",
 					"the address is %s and stays so while ports such as %s are attached", old.Spec.Address, v1.ID(p))
 			}
 		}
 	}
 	for _, other := range a.tx.List(v1.KindNode, "") {
 		if other.Meta().Name != o.Name && other.(*v1.Node).Spec.Address == o.Spec.Address {
-			return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.address", "give each node an address of its own",
+			return Refuse(o, http.StatusConflict, v1.CodeInUse, "spec.address", "give each node an address of its own",
 				"%s is the tunnel end of node %s", o.Spec.Address, other.Meta().Name)
 		}
 	}
@@ -274,18 +276,18 @@ func (a *admission) node(o, old *v1.Node) error {
 	}
 	next, err := a.tx.Next("node", 1, nodeMost)
 	if err != nil {
-		return refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
+		return Refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
 	}
 	o.Status.Number = uint16(next)
 	return nil
 }
 
 // nodeFamily refuses a tunnel end that the other nodes cannot send to.
-func (a *admission) nodeFamily(o *v1.Node) error {
+func (a *Admission) nodeFamily(o *v1.Node) error {
 	for _, found := range a.tx.List(v1.KindNode, "") {
 		other := found.(*v1.Node)
 		if other.Spec.Address.Is4() != o.Spec.Address.Is4() {
-			return refuse(o, http.StatusConflict, v1.CodePrecondition, "spec.address", "give the node an "+familyOf(other.Spec.Address)+" address; to change the family, change all nodes at once",
+			return Refuse(o, http.StatusConflict, v1.CodePrecondition, "spec.address", "give the node an "+familyOf(other.Spec.Address)+" address; to change the family, change all nodes at once",
 				"%s is %s, but node %s has %s: the tunnel ends of a cluster are of one family", o.Spec.Address, familyOf(o.Spec.Address), other.Name, other.Spec.Address)
 		}
 	}
@@ -300,25 +302,25 @@ func familyOf(a netip.Addr) string {
 	return "IPv6"
 }
 
-func (a *admission) vpc(o *v1.VPC) error {
+func (a *Admission) vpc(o *v1.VPC) error {
 	a.late = append(a.late, func() error { return a.vpcSubnets(o) })
 	if o.Status.VNI != 0 {
 		return nil
 	}
 	next, err := a.tx.Next("vni", vniLeast, vniMost)
 	if err != nil {
-		return refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
+		return Refuse(o, http.StatusInsufficientStorage, v1.CodeExhausted, "", "", "%v", err)
 	}
 	o.Status.VNI = uint32(next)
 	return nil
 }
 
 // vpcSubnets refuses a change of a VPC that would leave one of its subnets without a place.
-func (a *admission) vpcSubnets(o *v1.VPC) error {
+func (a *Admission) vpcSubnets(o *v1.VPC) error {
 	for _, s := range a.subnetsOf(o.Tenant, o.Name) {
 		for _, p := range s.Spec.Prefixes {
 			if !insideAny(p, o.Spec.Prefixes) {
-				return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.prefixes", fmt.Sprintf("keep a range that holds %s, or delete the subnet first", p),
+				return Refuse(o, http.StatusConflict, v1.CodeInUse, "spec.prefixes", fmt.Sprintf("keep a range that holds %s, or delete the subnet first", p),
 					"subnet %s has %s, which would lie outside", s.Name, p)
 			}
 		}
@@ -331,7 +333,7 @@ func insideAny(p netip.Prefix, ranges []netip.Prefix) bool {
 	return slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
 }
 
-func (a *admission) subnetsOf(tenant, vpc string) []*v1.Subnet {
+func (a *Admission) subnetsOf(tenant, vpc string) []*v1.Subnet {
 	var out []*v1.Subnet
 	for _, o := range a.tx.List(v1.KindSubnet, tenant) {
 		if s := o.(*v1.Subnet); s.Spec.VPC == vpc {
@@ -341,9 +343,9 @@ func (a *admission) subnetsOf(tenant, vpc string) []*v1.Subnet {
 	return out
 }
 
-func (a *admission) subnet(o, old *v1.Subnet) error {
+func (a *Admission) subnet(o, old *v1.Subnet) error {
 	if old != nil && old.Spec.VPC != o.Spec.VPC {
-		return refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.vpc", "make another subnet in the other VPC",
+		return Refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.vpc", "make another subnet in the other VPC",
 			"the subnet is in VPC %s and stays there", old.Spec.VPC)
 	}
 	found, ok := a.tx.Get(v1.KindVPC, o.Tenant, o.Spec.VPC)
@@ -355,7 +357,7 @@ func (a *admission) subnet(o, old *v1.Subnet) error {
 	highest := uint32(0)
 	for i, p := range o.Spec.Prefixes {
 		if !insideAny(p, vpc.Spec.Prefixes) {
-			return refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, fmt.Sprintf("spec.prefixes[%d]", i), "choose a range inside one of the VPC's, or add a range to the VPC",
+			return Refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, fmt.Sprintf("spec.prefixes[%d]", i), "choose a range inside one of the VPC's, or add a range to the VPC",
 				"%s is in none of the ranges of VPC %s: %s", p, vpc.Name, joinPrefixes(vpc.Spec.Prefixes))
 		}
 	}
@@ -367,7 +369,7 @@ func (a *admission) subnet(o, old *v1.Subnet) error {
 		for i, p := range o.Spec.Prefixes {
 			for _, q := range s.Spec.Prefixes {
 				if p.Overlaps(q) {
-					return refuse(o, http.StatusConflict, v1.CodeOverlap, fmt.Sprintf("spec.prefixes[%d]", i), "choose a range that is free in the VPC",
+					return Refuse(o, http.StatusConflict, v1.CodeOverlap, fmt.Sprintf("spec.prefixes[%d]", i), "choose a range that is free in the VPC",
 						"%s overlaps %s of subnet %s in VPC %s", p, q, s.Name, vpc.Name)
 				}
 			}
@@ -386,7 +388,7 @@ func (a *admission) subnet(o, old *v1.Subnet) error {
 }
 
 // subnetPorts refuses a change of a subnet that would leave one of its ports without a place.
-func (a *admission) subnetPorts(o *v1.Subnet) error {
+func (a *Admission) subnetPorts(o *v1.Subnet) error {
 	for _, other := range a.tx.List(v1.KindPort, o.Tenant) {
 		p := other.(*v1.Port)
 		if p.Spec.Subnet != o.Name {
@@ -395,7 +397,7 @@ func (a *admission) subnetPorts(o *v1.Subnet) error {
 		for _, addr := range p.Status.Addresses {
 			inside := slices.ContainsFunc(o.Spec.Prefixes, func(q netip.Prefix) bool { return q.Contains(addr) })
 			if why := o.Reserved(addr); !inside || why != "" {
-				return refuse(o, http.StatusConflict, v1.CodeInUse, "spec", "delete the port first, or keep its address possible",
+				return Refuse(o, http.StatusConflict, v1.CodeInUse, "spec", "delete the port first, or keep its address possible",
 					"port %s has %s, which would no longer be an address for it", p.Name, addr)
 			}
 		}
@@ -409,4 +411,20 @@ func joinPrefixes(list []netip.Prefix) string {
 		out = append(out, p.String())
 	}
 	return strings.Join(out, ", ")
+}
+
+// Refused notes that a document of the set was refused: those that build on it are not wrong themselves.
+func (a *Admission) Refused(o v1.Object) { a.refused[v1.ID(o)] = true }
+
+// Errors lists the errors of the API in err.
+func Errors(err error) v1.ErrorList {
+	var list v1.ErrorList
+	var one *v1.Error
+	switch {
+	case errors.As(err, &list):
+		return list
+	case errors.As(err, &one):
+		return v1.ErrorList{one}
+	}
+	return v1.ErrorList{{Status: http.StatusInternalServerError, Code: v1.CodeInternal, Message: err.Error()}}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package apiserver
+package admission
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 
 // table checks a route table and gives it a number in its VPC. What it refers to is looked at when the whole set of
 // documents is written, so that a set can hand a subnet from one table to another.
-func (a *admission) table(o, old *v1.RouteTable) error {
+func (a *Admission) table(o, old *v1.RouteTable) error {
 	if old != nil && old.Spec.VPC != o.Spec.VPC {
-		return refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.vpc", "make another route table in the other VPC",
+		return Refuse(o, http.StatusConflict, v1.CodeImmutable, "spec.vpc", "make another route table in the other VPC",
 			"the route table is in VPC %s and stays there", old.Spec.VPC)
 	}
 	if _, ok := a.tx.Get(v1.KindVPC, o.Tenant, o.Spec.VPC); !ok {
@@ -37,7 +37,7 @@ func (a *admission) table(o, old *v1.RouteTable) error {
 }
 
 // weigh has the quota of the tenant's routes looked at, once in a set, because of a document that makes them more.
-func (a *admission) weigh(o v1.Object, field string) {
+func (a *Admission) weigh(o v1.Object, field string) {
 	tenant := o.Meta().Tenant
 	if a.grown[tenant] {
 		return
@@ -48,7 +48,7 @@ func (a *admission) weigh(o v1.Object, field string) {
 
 // routeQuota bounds what the tenant's route tables take of the nodes' room, which all tenants share: each table has its
 // routes, and of each range of the VPC's subnets the range itself and the router in it.
-func (a *admission) routeQuota(o v1.Object, field string) error {
+func (a *Admission) routeQuota(o v1.Object, field string) error {
 	name := o.Meta().Tenant
 	tables := a.tables(name)
 	tenant, ok := a.tx.Get(v1.KindTenant, "", name)
@@ -64,13 +64,13 @@ func (a *admission) routeQuota(o v1.Object, field string) error {
 		entries += len(t.Spec.Routes) + 2*ranges[t.Spec.VPC]
 	}
 	if most := tenant.(*v1.Tenant).Spec.Quota.Effective().Routes; entries > most {
-		return refuse(o, http.StatusForbidden, v1.CodeQuota, field, "have fewer routes, tables or subnets, or ask an operator to raise spec.quota.routes of tenant "+name,
+		return Refuse(o, http.StatusForbidden, v1.CodeQuota, field, "have fewer routes, tables or subnets, or ask an operator to raise spec.quota.routes of tenant "+name,
 			"the tenant's route tables would take %d entries (of each its routes, and two for each range of its VPC's subnets); the quota is %d", entries, most)
 	}
 	return nil
 }
 
-func (a *admission) tables(tenant string) []*v1.RouteTable {
+func (a *Admission) tables(tenant string) []*v1.RouteTable {
 	var out []*v1.RouteTable
 	for _, o := range a.tx.List(v1.KindRouteTable, tenant) {
 		out = append(out, o.(*v1.RouteTable))
@@ -79,7 +79,7 @@ func (a *admission) tables(tenant string) []*v1.RouteTable {
 }
 
 // tableRefers checks the subnets and ports that a route table names, and returns every error.
-func (a *admission) tableRefers(o *v1.RouteTable) error {
+func (a *Admission) tableRefers(o *v1.RouteTable) error {
 	var errs v1.ErrorList
 	holders := make(map[string]string) // subnet: the other table that has it
 	for _, t := range a.tables(o.Tenant) {
@@ -110,22 +110,22 @@ func (a *admission) tableRefers(o *v1.RouteTable) error {
 // errorsMost bounds what one document is told.
 const errorsMost = 20
 
-func (a *admission) tableSubnet(o *v1.RouteTable, field, name, holder string) *v1.Error {
+func (a *Admission) tableSubnet(o *v1.RouteTable, field, name, holder string) *v1.Error {
 	found, ok := a.tx.Get(v1.KindSubnet, o.Tenant, name)
 	switch {
 	case !ok:
 		return absent(o, "subnet", field, "tenant %s has no subnet %q", o.Tenant, name)
 	case found.(*v1.Subnet).Spec.VPC != o.Spec.VPC:
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, field, "name a subnet of VPC "+o.Spec.VPC,
+		return Refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, field, "name a subnet of VPC "+o.Spec.VPC,
 			"subnet %s is in VPC %s, the route table in VPC %s", name, found.(*v1.Subnet).Spec.VPC, o.Spec.VPC)
 	case holder != "":
-		return refuse(o, http.StatusConflict, v1.CodeInUse, field, "take it out of route table "+holder+" first, or in the same set of documents",
+		return Refuse(o, http.StatusConflict, v1.CodeInUse, field, "take it out of route table "+holder+" first, or in the same set of documents",
 			"subnet %s has route table %s; it can have one only", name, holder)
 	}
 	return nil
 }
 
-func (a *admission) tablePort(o *v1.RouteTable, field, name string) *v1.Error {
+func (a *Admission) tablePort(o *v1.RouteTable, field, name string) *v1.Error {
 	found, ok := a.tx.Get(v1.KindPort, o.Tenant, name)
 	if !ok {
 		return absent(o, "port", field, "tenant %s has no port %q", o.Tenant, name)
@@ -133,20 +133,20 @@ func (a *admission) tablePort(o *v1.RouteTable, field, name string) *v1.Error {
 	p := found.(*v1.Port)
 	switch {
 	case p.Status.VPC != o.Spec.VPC:
-		return refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, field, "name a port of VPC "+o.Spec.VPC,
+		return Refuse(o, http.StatusUnprocessableEntity, v1.CodeOutside, field, "name a port of VPC "+o.Spec.VPC,
 			"port %s is in VPC %s, the route table in VPC %s", name, p.Status.VPC, o.Spec.VPC)
 	case len(p.Spec.AllowedSources) == 0:
-		return refuse(o, http.StatusConflict, v1.CodePrecondition, field, fmt.Sprintf("give port %s spec.allowedSources, for example [0.0.0.0/0] or [\"::/0\"]", name),
+		return Refuse(o, http.StatusConflict, v1.CodePrecondition, field, fmt.Sprintf("give port %s spec.allowedSources, for example [0.0.0.0/0] or [\"::/0\"]", name),
 			"port %s may send from its own addresses only, so all that it sends on would be dropped", name)
 	}
 	return nil
 }
 
 // portRoutes refuses that a port which routes lead to may no longer send on what it gets.
-func (a *admission) portRoutes(o *v1.Port) error {
+func (a *Admission) portRoutes(o *v1.Port) error {
 	if i := slices.IndexFunc(a.tables(o.Tenant), func(t *v1.RouteTable) bool { return t.Spec.VPC == o.Status.VPC && t.Uses(o.Name) }); i >= 0 {
 		t := a.tables(o.Tenant)[i]
-		return refuse(o, http.StatusConflict, v1.CodeInUse, "spec.allowedSources", "keep at least one range, or take the routes out of "+v1.ID(t)+" first",
+		return Refuse(o, http.StatusConflict, v1.CodeInUse, "spec.allowedSources", "keep at least one range, or take the routes out of "+v1.ID(t)+" first",
 			"route table %s leads to the port, which could no longer send on what it gets", t.Name)
 	}
 	return nil
