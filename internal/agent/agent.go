@@ -21,6 +21,7 @@ import (
 	"weft/internal/agent/enrol"
 	"weft/internal/agent/rundir"
 	"weft/internal/base/notify"
+	"weft/internal/bgp/bfd"
 	"weft/internal/node/dhcp"
 	"weft/internal/node/kernel"
 	"weft/internal/node/kernel/device"
@@ -114,8 +115,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 }
 
 func newAgent(cfg Config) (*Agent, error) {
+	var guarded []uint16
+	if cfg.BGPConfig != "" {
+		guarded = []uint16{bfd.Port}
+	}
 	path, err := kernel.Open(kernel.Config{
-		PinDir: cfg.BPFFS, Tunnel: cfg.Address, RouterMAC: routerMAC, UnderlayMTU: cfg.UnderlayMTU, Log: cfg.Log,
+		PinDir: cfg.BPFFS, Tunnel: cfg.Address, RouterMAC: routerMAC, UnderlayMTU: cfg.UnderlayMTU, Log: cfg.Log, Guarded: guarded,
 	})
 	if errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("%w; the agent works with eBPF and network devices: run it as root", err)

@@ -19,9 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ports of single-hop BFD (RFC 5881, 4).
+// Port is that of single-hop BFD (RFC 5881, 4).
+const Port = 3784
+
+// Ports that sessions send from.
 const (
-	controlPort = 3784
 	sourceFirst = 49152
 	sourceCount = 16384
 )
@@ -57,7 +59,7 @@ type running struct {
 func Serve(interval time.Duration, multiplier uint8, log *slog.Logger, changed func()) (*Server, error) {
 	s := &Server{interval: interval, multiplier: multiplier, log: log, changed: changed, sessions: make(map[netip.Addr]*running), done: make(chan struct{}), listen: [2]int{-1, -1}}
 	for i, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		fd, err := open(family, netip.AddrPortFrom(unspecified(family), controlPort))
+		fd, err := open(family, netip.AddrPortFrom(unspecified(family), Port))
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) && family == unix.AF_INET6 {
 			continue // IPv6 is off
 		}
@@ -189,7 +191,7 @@ func (s *Server) closeSockets() {
 
 // send is fine with failures: silence is what they are for the neighbour.
 func (s *Server) send(r *running, peer netip.Addr, b []byte) {
-	_ = unix.Sendto(r.fd, b, 0, sockaddr(netip.AddrPortFrom(peer, controlPort)))
+	_ = unix.Sendto(r.fd, b, 0, sockaddr(netip.AddrPortFrom(peer, Port)))
 }
 
 // run never leaves its thread, which has a priority above that of all that is not real-time; without the right to it, it runs as others do.

@@ -36,6 +36,7 @@ type Config struct {
 	RouterMAC   [6]byte    // of the virtual router, the same on every node
 	UnderlayMTU int        // of the links between nodes
 	Log         *slog.Logger
+	Guarded     []uint16 // UDP ports of other nodes, beside the tunnel's, that only root's processes may send to
 
 	edit func(*ebpf.CollectionSpec) // tests: another build's programs and maps
 	step func(name string)          // tests: called before each step of an upgrade, where the agent may die
@@ -166,11 +167,11 @@ func (d *Datapath) Repair() error {
 	return d.removeOthers()
 }
 
-// guardTunnel keeps other users than root from the tunnel's port. Where that cannot be, all else works, and the log says so
+// guardTunnel keeps other users than root from the ports at which nodes believe each other. Where that cannot be, all else works, and the log says so
 // once.
 func (d *Datapath) guardTunnel() {
 	var why string
-	if err := guard.Keep(filepath.Join(d.linkDir(), "guard"), vxlanPort); err != nil {
+	if err := guard.Keep(filepath.Join(d.linkDir(), "guard"), append([]uint16{vxlanPort}, d.cfg.Guarded...)...); err != nil {
 		why = err.Error()
 	}
 	if why != "" && why != d.unguarded {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package guard keeps what runs on a node without being root's from speaking as the node itself: whoever sends a UDP packet
-// from here to the tunnel port of another node is believed to be this node there.
+// from here to the tunnel port of another node, or to that of its BFD, is believed to be this node there.
 package guard
 
 import (
@@ -33,25 +33,25 @@ var hooks = map[string]ebpf.AttachType{
 	"sendmsg4": ebpf.AttachCGroupUDP4Sendmsg, "sendmsg6": ebpf.AttachCGroupUDP6Sendmsg,
 }
 
-// Keep refuses UDP to port (EPERM) to processes of the present network namespace that are not root's. It is pinned in the
+// Keep refuses UDP to ports (EPERM) to processes of the present network namespace that are not root's. It is pinned in the
 // folder dir, and holds for as long as that is there. Nothing is written where it is so.
-func Keep(dir string, port uint16) error {
+func Keep(dir string, ports ...uint16) error {
 	cookie, err := namespace()
 	if err != nil {
-		return fmt.Errorf("guard the tunnel port: %w", err)
+		return fmt.Errorf("guard the ports of nodes: %w", err)
 	}
 	wanted := map[string]bool{}
 	for name, hook := range hooks {
-		pin := fmt.Sprintf("%s-v%d-%x", name, version, cookie)
+		pin := fmt.Sprintf("%s-v%d-%s-%x", name, version, strings.Trim(strings.ReplaceAll(fmt.Sprint(ports), " ", "-"), "[]"), cookie)
 		wanted[pin] = true
-		if err := keep(filepath.Join(dir, pin), hook, port, cookie); err != nil {
-			return fmt.Errorf("guard the tunnel port at %s: %w", name, err)
+		if err := keep(filepath.Join(dir, pin), hook, ports, cookie); err != nil {
+			return fmt.Errorf("guard the ports of nodes at %s: %w", name, err)
 		}
 	}
 	return removeOthers(dir, wanted)
 }
 
-func keep(pin string, hook ebpf.AttachType, port uint16, cookie uint64) error {
+func keep(pin string, hook ebpf.AttachType, ports []uint16, cookie uint64) error {
 	if _, err := os.Stat(pin); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -64,7 +64,7 @@ func keep(pin string, hook ebpf.AttachType, port uint16, cookie uint64) error {
 	}
 	device.Wrote()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "weft_guard", Type: ebpf.CGroupSockAddr, AttachType: hook, License: "Apache-2.0", Instructions: refuse(port, cookie),
+		Name: "weft_guard", Type: ebpf.CGroupSockAddr, AttachType: hook, License: "Apache-2.0", Instructions: refuse(ports, cookie),
 	})
 	if err != nil {
 		return err
@@ -79,17 +79,21 @@ func keep(pin string, hook ebpf.AttachType, port uint16, cookie uint64) error {
 }
 
 // refuse is the program: 1 lets the call pass.
-func refuse(port uint16, cookie uint64) asm.Instructions {
+func refuse(ports []uint16, cookie uint64) asm.Instructions {
 	// Offsets in the kernel's struct bpf_sock_addr; the port's bytes are in the order of the network.
 	const userPort, protocol = 24, 36
-	swapped := int32(port<<8 | port>>8)
-	return asm.Instructions{
+	program := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMem(asm.R1, asm.R6, protocol, asm.Word),
 		asm.JNE.Imm(asm.R1, unix.IPPROTO_UDP, "pass"),
 		asm.LoadMem(asm.R1, asm.R6, userPort, asm.Word),
-		asm.JNE.Imm(asm.R1, swapped, "pass"),
-		asm.Mov.Reg(asm.R1, asm.R6),
+	}
+	for _, port := range ports {
+		program = append(program, asm.JEq.Imm(asm.R1, int32(port<<8|port>>8), "guarded"))
+	}
+	return append(program,
+		asm.Ja.Label("pass"),
+		asm.Mov.Reg(asm.R1, asm.R6).WithSymbol("guarded"),
 		asm.FnGetNetnsCookie.Call(),
 		asm.LoadImm(asm.R1, int64(cookie), asm.DWord),
 		asm.JNE.Reg(asm.R0, asm.R1, "pass"),
@@ -100,7 +104,7 @@ func refuse(port uint16, cookie uint64) asm.Instructions {
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("pass"),
 		asm.Return(),
-	}
+	)
 }
 
 // removeOthers forgets what another version, or another namespace of the node's, has left.

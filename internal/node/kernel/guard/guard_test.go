@@ -18,6 +18,7 @@ import (
 
 const (
 	port   = 4789
+	other  = 3784
 	nobody = 65534
 )
 
@@ -87,14 +88,14 @@ func TestCVE_2026_92542_ProcessesDoNotSpeakAsTheNode(t *testing.T) {
 		if err := send(nobody, port, false); err != nil {
 			return fmt.Errorf("before: %w", err)
 		}
-		if err := Keep(dir, port); err != nil {
+		if err := Keep(dir, port, other); err != nil {
 			return err
 		}
 		before := device.Writes()
-		if err := Keep(dir, port); err != nil || device.Writes() != before {
+		if err := Keep(dir, port, other); err != nil || device.Writes() != before {
 			return fmt.Errorf("the second time writes %d: %w", device.Writes()-before, err)
 		}
-		return errors.Join(send(nobody, port, true), send(0, port, false), send(nobody, port+1, false))
+		return errors.Join(send(nobody, port, true), send(nobody, other, true), send(0, port, false), send(nobody, port+1, false))
 	})
 	inNamespace(t, func() error { return send(nobody, port, false) }) // another machine
 }
@@ -104,7 +105,7 @@ func TestGuardOfAnotherNamespaceGoes(t *testing.T) {
 	dir := pins(t)
 	for range 2 {
 		inNamespace(t, func() error {
-			if err := Keep(dir, port); err != nil {
+			if err := Keep(dir, port, other); err != nil {
 				return err
 			}
 			left, err := os.ReadDir(dir)
