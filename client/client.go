@@ -29,6 +29,7 @@ import (
 const (
 	dialWithin   = 5 * time.Second
 	answerWithin = 60 * time.Second // until the first byte of the answer
+	patience     = 30 * time.Second // with a server that has no time
 	answerMost   = 1 << 30          // bytes of one answer: a list of 100,000 ports has about 100 MB
 )
 
@@ -270,20 +271,25 @@ func (c *Client) Ask(ctx context.Context, node, what string, argument, result an
 
 // call makes one request and reads the answer into out, unless that is nil.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	var body io.Reader
+	var data []byte
+	var err error
 	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
+		if data, err = json.Marshal(in); err != nil {
 			return fmt.Errorf("encode request: %w", err)
 		}
-		body = bytes.NewReader(b)
 	}
-	resp, err := c.send(ctx, method, path, query, body)
+	resp, err := c.patiently(ctx, func() (*http.Response, error) {
+		var body io.Reader
+		if in != nil {
+			body = bytes.NewReader(data)
+		}
+		return c.send(ctx, method, path, query, body)
+	})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, answerMost))
+	data, err = io.ReadAll(io.LimitReader(resp.Body, answerMost))
 	if err != nil {
 		return c.unreachable(ctx, err)
 	}
@@ -295,6 +301,37 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	}
 	return nil
 }
+
+// patiently makes a request again that the server had no time for: it was not begun.
+func (c *Client) patiently(ctx context.Context, send func() (*http.Response, error)) (*http.Response, error) {
+	for end := time.Now().Add(patience); ; {
+		resp, err := send()
+		var busy *busyError
+		if !errors.As(err, &busy) {
+			return resp, err
+		}
+		if time.Now().Add(busy.after).After(end) {
+			return nil, busy.Unwrap()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, c.unreachable(ctx, ctx.Err())
+		case <-time.After(busy.after):
+		}
+	}
+}
+
+// busyError is the refusal of a request that may be sent again after a time.
+type busyError struct {
+	refusal *v1.Error
+	after   time.Duration
+}
+
+// Error is the server's own words.
+func (b *busyError) Error() string { return b.refusal.Error() }
+
+// Unwrap returns the server's own error.
+func (b *busyError) Unwrap() error { return b.refusal }
 
 // send makes one request. The caller closes the body of the answer, which is a good one.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
@@ -322,7 +359,12 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
-	return nil, refusal(resp, data, c.server.String())
+	refused := refusal(resp, data, c.server.String())
+	if resp.StatusCode == http.StatusTooManyRequests {
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // a second, if it makes no sense
+		return nil, &busyError{refused, time.Duration(max(1, seconds)) * time.Second}
+	}
+	return nil, refused
 }
 
 // refusal reads the error in an answer.

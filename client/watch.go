@@ -89,7 +89,7 @@ func (w *watch) run(ctx context.Context, path string) error {
 // passing reports whether an error may be gone on the next try. A stream that the server closed has none.
 func passing(err error) bool {
 	var e *v1.Error
-	return err == nil || (errors.As(err, &e) && e.Code == v1.CodeUnavailable)
+	return err == nil || (errors.As(err, &e) && (e.Code == v1.CodeUnavailable || e.Code == v1.CodeTooMany))
 }
 
 // connect makes one request and yields its steps until the stream ends.

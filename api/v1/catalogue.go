@@ -206,6 +206,11 @@ func requestErrors() []ErrorInfo {
 			"Join it again: 'weft node join'. It gets another number.",
 		},
 		{
+			CodeTooMany, ExitUnavailable, "More requests than the server takes now.",
+			"Each tenant and each operator has a rate, and nobody takes all of a busy server. Clients of weft come again by themselves.",
+			"Send it again after what Retry-After says; send many documents in one request: 'weft apply'.",
+		},
+		{
 			CodeNodeAlive, ExitConflict, "The node's agent is connected.",
 			"--force takes ports away from a dead node. This one is alive, and would lose running workloads.",
 			"Detach the ports, or stop the agent first.",

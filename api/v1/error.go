@@ -94,5 +94,6 @@ const (
 	CodeUnknownMethod = "UNKNOWN_METHOD" // the URL exists, not with this method
 	CodeNodeDrained   = "NODE_DRAINED"   // the node takes no further ports
 	CodeNodeRemoved   = "NODE_REMOVED"   // the machine was removed from the system
+	CodeTooMany       = "TOO_MANY"       // more requests than are taken now
 	CodeNodeAlive     = "NODE_ALIVE"     // the node's agent is connected
 )

@@ -80,6 +80,7 @@ API) and node.token (the first join token: it lets machines become nodes for a d
 	f.DurationVar(&cfg.CertificateLife, "certificate-life", 0, "how long the server's certificate is good; it is made anew, without a restart, after two thirds of that (default a year)")
 	f.DurationVar(&cfg.NodeLife, "node-certificate-life", 0, "how long a node's certificate is good; nodes renew theirs after two thirds of that (default 24h)")
 	f.DurationVar(&cfg.NodeGrace, "node-certificate-grace", 0, "for how long after its end a node's certificate still renews itself; after that the machine is joined again (default 168h)")
+	f.Float64Var(&cfg.TenantRequests, "tenant-requests", 0, "requests a second that each tenant may make, twice as many at once (default 50)")
 	f.StringVar(&cfg.OIDC.Issuer, "oidc-issuer", "", "URL of an identity provider (OpenID Connect) whose people may use the API")
 	f.StringVar(&cfg.OIDC.Audience, "oidc-audience", "", "this system's name at the provider (client ID); tokens for others are refused")
 	f.StringVar(&cfg.OIDC.Username, "oidc-username", "", "claim with a person's name (default email, or else sub)")
@@ -93,6 +94,9 @@ API) and node.token (the first join token: it lets machines become nodes for a d
 func checkServer(cfg server.Config, api, southbound string) error {
 	wrong := []error{
 		hostPort("listen", api, "127.0.0.1:7443"), hostPort("southbound-listen", southbound, "192.0.2.10:7444"), cfg.Etcd.Check(cfg.EtcdEndpoints),
+	}
+	if cfg.TenantRequests < 0 {
+		wrong = append(wrong, fmt.Errorf("--tenant-requests: %g is less than none; 0 is the default", cfg.TenantRequests))
 	}
 	if cfg.StateDir == "" {
 		wrong = append(wrong, errors.New("--state-dir is required: the server keeps its authority and tokens there"))

@@ -38,7 +38,7 @@ var useOurErrors = sync.OnceFunc(func() {
 				e.Message += ": " + err.Error()
 			}
 		}
-		return problem{e}
+		return problem{apiError: e}
 	}
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		p := huma.NewError(status, msg, errs...)

@@ -5,6 +5,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -17,12 +18,14 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	v1 "weft/api/v1"
+	"weft/internal/apiserver/limit"
 	"weft/internal/audit"
 	"weft/internal/identity"
 	"weft/internal/store"
@@ -58,6 +61,7 @@ type Config struct {
 	Live    Live
 	Gate    *identity.Gate
 	Audit   *audit.Log
+	Limits  limit.Config // zero: the default
 	Joins   Joins
 	Version string
 	Log     *slog.Logger
@@ -70,6 +74,7 @@ type Server struct {
 	api         huma.API
 	watchWithin time.Duration // writeWithin, but for tests
 	seldom      seldom
+	limits      *limit.Limits
 }
 
 // bodyMost bounds a request.
@@ -80,14 +85,14 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Live == nil || cfg.Log == nil || cfg.Gate == nil || cfg.Audit == nil {
 		return nil, errors.New("the API needs a store, live status, a log, a gate and an audit log")
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), watchWithin: writeWithin}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), watchWithin: writeWithin, limits: limit.New(cmp.Or(cfg.Limits, limit.Default()))}
 	s.register()
 	return s, nil
 }
 
 // Handler returns the API as an HTTP handler. TLS and time limits are the caller's.
 func (s *Server) Handler() http.Handler {
-	return s.identify(s.recover(s.authenticate(http.HandlerFunc(s.route))))
+	return s.identify(s.recover(s.authenticate(s.limit(http.HandlerFunc(s.route)))))
 }
 
 // OpenAPI returns the API's own description as YAML.
@@ -120,6 +125,38 @@ func (s *Server) recover(next http.Handler) http.Handler {
 				s.fail(w, r, errors.New("panic"))
 			}
 		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bodyWithin is how long a client may take to send a request's body.
+const bodyWithin = 30 * time.Second
+
+// limit takes a request, or tells its client to come again.
+func (s *Server) limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == healthPath {
+			next.ServeHTTP(w, r)
+			return
+		}
+		kind := limit.Other
+		switch _, _, list := listPath(r.URL.Path); {
+		case list && r.Method == http.MethodGet && r.URL.Query().Get("watch") == "true":
+			kind = limit.Watch
+		case list && r.Method == http.MethodGet:
+			kind = limit.List
+		}
+		who := identity.Of(r.Context())
+		end, err := s.limits.Begin(who.Tenant, who.Name, kind)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		defer end()
+		if kind != limit.Watch && r.ContentLength != 0 { // one that sends slowly holds its place for so long only
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWithin)) // a test's recorder has none
+			defer func() { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }()
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -192,7 +229,10 @@ func listPath(path string) (kind v1.KindInfo, tenant string, ok bool) {
 }
 
 // problem is an error on the wire: RFC 9457, with our members.
-type problem struct{ *apiError }
+type problem struct {
+	*apiError
+	after time.Duration // when to come again; 0: it is not said
+}
 
 // apiError lets an error be embedded beside its own method Error.
 type apiError = v1.Error
@@ -211,6 +251,9 @@ func (p problem) GetHeaders() http.Header {
 	h := http.Header{}
 	if p.Status == http.StatusServiceUnavailable && p.Code == v1.CodeUnavailable {
 		h.Set("Retry-After", retryAfter)
+	}
+	if p.after > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((p.after+time.Second-1)/time.Second)))
 	}
 	return h
 }
@@ -231,7 +274,14 @@ func (p problem) MarshalJSON() ([]byte, error) {
 func (s *Server) toProblem(ctx context.Context, err error) problem {
 	var list v1.ErrorList
 	var one *v1.Error
+	var busy *limit.RefusedError
+	var after time.Duration
 	switch {
+	case errors.As(err, &busy):
+		after = busy.After
+		one = &v1.Error{
+			Status: http.StatusTooManyRequests, Code: v1.CodeTooMany, Message: busy.Why, Fix: "send it again after what Retry-After says; many documents at once are one request: weft apply",
+		}
 	case errors.As(err, &list) && len(list) > 0:
 		c := *list[0]
 		one = &c
@@ -265,7 +315,7 @@ func (s *Server) toProblem(ctx context.Context, err error) problem {
 		one.Status = http.StatusUnprocessableEntity
 	}
 	one.RequestID = requestID(ctx)
-	return problem{one}
+	return problem{apiError: one, after: after}
 }
 
 // fail writes an error outside of the operations.

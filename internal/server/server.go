@@ -24,6 +24,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/apiserver"
+	"weft/internal/apiserver/limit"
 	"weft/internal/audit"
 	"weft/internal/base/notify"
 	"weft/internal/identity"
@@ -43,6 +44,7 @@ type Config struct {
 	CertificateLife time.Duration // of the server's certificate, which is made anew after two thirds of it; 0: a year
 	NodeLife        time.Duration // of nodes' certificates, which nodes renew after two thirds of it; 0: a day
 	NodeGrace       time.Duration // for so long after its end a node's certificate still renews itself; 0: a week
+	TenantRequests  float64       // requests a second that each tenant may make, twice as many at once; 0: limit.Default
 	OIDC            identity.OIDC // people of an identity provider; no issuer: there are none
 	Version         string
 	Log             *slog.Logger
@@ -83,7 +85,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := records.Append(audit.Record{Principal: "server", Operation: audit.OpStart, Outcome: "done", Revision: st.View().Revision(), Detail: map[string]any{"version": cfg.Version}}); err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
-	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Gate: gate, Audit: records, Joins: joins, Log: cfg.Log, Version: cfg.Version})
+	api, err := apiserver.New(apiserver.Config{Store: st, Live: l, Gate: gate, Audit: records, Limits: limits(cfg), Joins: joins, Log: cfg.Log, Version: cfg.Version})
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
@@ -100,6 +102,15 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		l.hub.Forget(n.Status.Number)
 	}
 	return serve(ctx, cfg, creds, api, l)
+}
+
+// limits are the API's, with what the configuration says otherwise.
+func limits(cfg Config) limit.Config {
+	l := limit.Default()
+	if cfg.TenantRequests > 0 {
+		l.TenantRate, l.TenantBurst = cfg.TenantRequests, int(2*cfg.TenantRequests)+1
+	}
+	return l
 }
 
 // newGate makes what tells whose a request is.
