@@ -38,8 +38,9 @@ func TestRateOfEach(t *testing.T) {
 	done := func(tenant, name string) (n int, after time.Duration) {
 		for {
 			end, err := l.Begin(tenant, name, Other)
-			if err != nil {
-				return n, err.(*RefusedError).After
+			var refused *RefusedError
+			if errors.As(err, &refused) {
+				return n, refused.After
 			}
 			end()
 			n++
