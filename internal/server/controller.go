@@ -28,6 +28,7 @@ type controller struct {
 	rows  func(graph.Resources) graph.Rows // pure
 
 	removed func(*v1.Node) // called when a node was removed
+	ready   chan struct{}  // closed once every VPC that there was at the start has its rows; before that, no node may be told what it has
 
 	version atomic.Uint64 // counts computations
 
@@ -38,6 +39,7 @@ type controller struct {
 	running map[vpcID]bool   // being computed; true: marked again meanwhile
 	done    map[vpcID]done   // the latest computation
 	holders map[uint32]vpcID // who has rows under a VNI
+	first   map[vpcID]bool   // until ready: what is not computed yet; nil: not begun
 	closed  bool
 }
 
@@ -60,6 +62,7 @@ func newController(st *store.Store, hub *southbound.Hub, log *slog.Logger) *cont
 		store: st, hub: hub, log: log, removed: func(*v1.Node) {},
 		rows:    func(r graph.Resources) graph.Rows { return graph.Compute(graph.Resolve(r)) },
 		waiting: make(map[vpcID]bool), running: make(map[vpcID]bool), done: make(map[vpcID]done), holders: make(map[uint32]vpcID),
+		ready: make(chan struct{}),
 	}
 	c.wake = sync.NewCond(&c.mu)
 	return c
@@ -91,7 +94,9 @@ func (c *controller) run(ctx context.Context) {
 // markAll marks every VPC there is or was and returns the revision from which to follow.
 func (c *controller) markAll() int64 {
 	view := c.store.View()
-	for _, o := range view.List(v1.KindVPC, "") {
+	vpcs := view.List(v1.KindVPC, "")
+	c.begin(vpcs)
+	for _, o := range vpcs {
 		c.mark(vpcID{o.Meta().Tenant, o.Meta().Name})
 	}
 	c.mu.Lock()
@@ -104,6 +109,32 @@ func (c *controller) markAll() int64 {
 		c.mark(id)
 	}
 	return view.Revision()
+}
+
+// begin notes, once, what has to be computed before nodes may be told anything.
+func (c *controller) begin(vpcs []v1.Object) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.first != nil {
+		return
+	}
+	c.first = make(map[vpcID]bool, len(vpcs))
+	for _, o := range vpcs {
+		c.first[vpcID{o.Meta().Tenant, o.Meta().Name}] = true
+	}
+	if len(c.first) == 0 {
+		close(c.ready)
+	}
+}
+
+// hasComputedLocked notes that a VPC was computed. The caller holds mu.
+func (c *controller) hasComputedLocked(id vpcID) {
+	if !c.first[id] {
+		return
+	}
+	if delete(c.first, id); len(c.first) == 0 {
+		close(c.ready)
+	}
 }
 
 // take marks the VPCs that an event concerns.
@@ -194,6 +225,7 @@ func (c *controller) work() {
 			c.done[id] = now
 		}
 		c.version.Add(1)
+		c.hasComputedLocked(id)
 		again := c.running[id]
 		delete(c.running, id)
 		c.mu.Unlock()

@@ -27,6 +27,7 @@ import (
 	"weft/internal/apiserver/limit"
 	"weft/internal/audit"
 	"weft/internal/base/notify"
+	"weft/internal/control/graph"
 	"weft/internal/identity"
 	"weft/internal/server/enrol"
 	"weft/internal/southbound"
@@ -49,6 +50,8 @@ type Config struct {
 	Version         string
 	Log             *slog.Logger
 	Manager         notify.Manager
+
+	rows func(graph.Resources) graph.Rows // the controller's, but for tests
 }
 
 // Run is the life of the server: it returns when ctx ends and all is closed.
@@ -89,14 +92,17 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
+	l.controller = newController(st, l.hub, cfg.Log)
+	if cfg.rows != nil {
+		l.controller.rows = cfg.rows
+	}
 	l.nodes = southbound.NewServer(southbound.ServerConfig{
-		Hub: l.hub, Handler: &nodes{api: api, store: st, log: cfg.Log}, Identify: enrol.CallerOf, Log: cfg.Log,
+		Hub: l.hub, Handler: &nodes{api: api, store: st, ready: l.controller.ready, log: cfg.Log}, Identify: enrol.CallerOf, Log: cfg.Log,
 	})
 	l.enrol = enrol.New(enrol.Config{
 		Store: st, Authority: creds.authority, Life: cfg.NodeLife, Grace: cfg.NodeGrace, Log: cfg.Log,
 		Alive: l.alive, Renewed: l.nodes.Renewed,
 	})
-	l.controller = newController(st, l.hub, cfg.Log)
 	l.controller.removed = func(n *v1.Node) {
 		l.nodes.Drop(n.Name, refuse(api.Member(n.Name)))
 		l.hub.Forget(n.Status.Number)
@@ -179,11 +185,18 @@ func serve(ctx context.Context, cfg Config, creds *credential, api *apiserver.Se
 type nodes struct {
 	api   *apiserver.Server
 	store *store.Store
+	ready <-chan struct{} // closed once all rows are there
 	log   *slog.Logger
 }
 
-// Join registers the node and takes from it the ports that it says it does not have.
+// Join registers the node and takes from it the ports that it says it does not have. After a start it waits until all rows are there:
+// a node takes down what it is not told of.
 func (n *nodes) Join(ctx context.Context, h southbound.Hello) (uint16, error) {
+	select {
+	case <-n.ready:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 	node, err := n.api.RegisterNode(ctx, v1.Node{
 		TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindNode},
 		Metadata: v1.Metadata{Name: h.Node},
