@@ -4,7 +4,7 @@
 SHELL   := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/agent/cleanup ./internal/doctor ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault ./bench/overlay
+PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/agent/cleanup ./internal/doctor ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/agent/enrol ./internal/node/dhcp ./internal/apiserver ./internal/identity ./internal/audit ./internal/store ./client
 UNIT    := . ./api/... ./bench ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
@@ -46,7 +46,7 @@ lint: bin/tools ## check form: formatting, vet, linters
 	clang-format-19 --dry-run -Werror $(C_FILES)
 	bin/tools/golangci-lint run --allow-serial-runners ./...
 
-test: deps test-form test-unit test-fuzz test-root scenario operate vm ## all tests, as CI runs them (as root; installs what it needs)
+test: deps test-form test-unit test-fuzz test-root scenario operate vm test-bench ## all tests, as CI runs them (as root; installs what it needs)
 	@echo "== all parts passed"
 
 test-form: bin/tools
@@ -68,6 +68,9 @@ scenario: build ## stories on the lab (as root); RUN=name for one
 
 operate: build ## what docs/operate says, run on three clean machines with systemd (as root)
 	$(call timed,operate,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/operate)
+
+test-bench: build ## each bench for a moment, by itself: it takes all processors (as root)
+	$(call timed,bench,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./bench/overlay)
 
 vm: build ## a virtual machine on a tap of the lab (as root)
 	$(call timed,vm,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/vm)

@@ -52,8 +52,6 @@ func socket(e End, kind, port int) (int, error) {
 		}
 		err = errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, timeval(replyWait)),
-			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, timeval(replyWait)),
 			unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: e.Address.As4()}))
 		if err != nil {
 			unix.Close(fd)
@@ -66,9 +64,10 @@ func socket(e End, kind, port int) (int, error) {
 	return fd, nil
 }
 
-func timeval(d time.Duration) *unix.Timeval {
-	tv := unix.NsecToTimeval(int64(d))
-	return &tv
+// bound lets no call on a connected socket block for ever. A call with a bound is not begun again by itself after a signal.
+func bound(fd int) error {
+	tv := unix.NsecToTimeval(int64(replyWait))
+	return errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv))
 }
 
 // thread runs what blocks.
@@ -101,7 +100,7 @@ func (w way) connect(n int) (from, to []int, err error) {
 		}
 		if err == nil {
 			to = append(to, fd)
-			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, timeval(replyWait))
+			err = errors.Join(bound(fd), bound(from[len(from)-1]))
 		}
 		if err != nil {
 			shut(append(from, to...))
@@ -256,6 +255,9 @@ func (w way) packets(within time.Duration) (float64, error) {
 		return 0, err
 	}
 	defer shut([]int{from, to})
+	if err := errors.Join(bound(from), bound(to)); err != nil {
+		return 0, os.NewSyscallError("setsockopt", err)
+	}
 	if err := unix.Connect(from, &unix.SockaddrInet4{Port: port, Addr: w.to.Address.As4()}); err != nil {
 		return 0, os.NewSyscallError("connect", err)
 	}

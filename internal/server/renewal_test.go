@@ -39,10 +39,10 @@ func (s *site) renew(pair *tls.Certificate, id nodeid.ID) (*tls.Certificate, err
 	return made, nil
 }
 
-// TestStreamOutlivesCertificates: with certificates for a second that are renewed, a stream stays up while many of them end; once
+// TestStreamOutlivesCertificates: with certificates for two seconds that are renewed, a stream stays up while many of them end; once
 // they are not, it is cut off, and the node is known again by the certificate that ended.
 func TestStreamOutlivesCertificates(t *testing.T) {
-	const life = time.Second
+	const life = 2 * time.Second // a certificate ends with a whole second: it lives for one at least
 	s := startWith(t, Config{StateDir: t.TempDir(), NodeLife: life, NodeGrace: 1500 * time.Millisecond})
 	id := nodeid.ID{Node: "h1", Machine: "m1"}
 	key, request := asking(t, id)
@@ -85,7 +85,7 @@ func TestStreamOutlivesCertificates(t *testing.T) {
 		select {
 		case err := <-ended:
 			t.Fatalf("the stream ended after %s: %v", time.Since(began), err)
-		case <-time.After(life / 2):
+		case <-time.After(life / 4):
 		}
 	}
 	select {
