@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	v1 "weft/api/v1"
+	"weft/internal/audit"
 	"weft/internal/base/nodeid"
 	"weft/internal/server/enrol"
 	"weft/internal/southbound"
@@ -168,6 +170,15 @@ func TestTokenIsForEnrolmentAlone(t *testing.T) {
 	}
 	if _, err := pb.NewSouthboundClient(s.calls(pair)).Claim(t.Context(), &pb.ClaimRequest{Node: "h1", Tenant: "red", Port: "web-0"}); err != nil {
 		t.Errorf("a claim by the certificate: %v", err)
+	}
+	kept, err := audit.Read(filepath.Join(s.dir, "audit"), audit.Filter{Operation: "enrol"})
+	if err != nil || len(kept) != 1 || kept[0].Object != "node/h1" || kept[0].From != "127.0.0.1" || !strings.HasPrefix(kept[0].Principal, "join-token:") {
+		t.Errorf("records of enrolments: %+v, %v", kept, err)
+	}
+	for _, call := range []string{"sync", "claim", "renew"} {
+		if refused, err := audit.Read(filepath.Join(s.dir, "audit"), audit.Filter{Operation: call}); err != nil || len(refused) == 0 || !refused[0].Failed {
+			t.Errorf("records of refused calls (%s): %+v, %v", call, refused, err)
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	})
 	l.enrol = enrol.New(enrol.Config{
 		Store: st, Authority: creds.authority, Life: cfg.NodeLife, Grace: cfg.NodeGrace, Log: cfg.Log,
-		Alive: l.alive, Renewed: l.nodes.Renewed,
+		Alive: l.alive, Renewed: l.nodes.Renewed, Audit: func(r audit.Record) error { return records.Append(r) },
 	})
 	l.controller.removed = func(n *v1.Node) {
 		l.nodes.Drop(n.Name, refuse(api.Member(n.Name)))

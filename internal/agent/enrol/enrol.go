@@ -62,7 +62,8 @@ type Identity struct {
 	mu      sync.Mutex // guards below
 	pair    *tls.Certificate
 	roots   *x509.CertPool
-	trouble string // why there is none, or no new one, as the server said
+	asking  *request // until it is answered: a token for one machine serves this key once more, where the answer was lost
+	trouble string   // why there is none, or no new one, as the server said
 }
 
 // New reads what is kept. A certificate of another node or machine is none.
@@ -202,7 +203,7 @@ func (i *Identity) note(err error) {
 func (i *Identity) obtain(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryWithin)
 	defer cancel()
-	key, request, err := i.request()
+	ask, err := i.request()
 	if err != nil {
 		return 0, err
 	}
@@ -214,7 +215,7 @@ func (i *Identity) obtain(ctx context.Context) (time.Duration, error) {
 	api := pb.NewEnrolmentClient(conn)
 	var got *pb.NodeCertificate
 	if !i.none() {
-		got, err = api.Renew(ctx, &pb.RenewRequest{Request: request})
+		got, err = api.Renew(ctx, &pb.RenewRequest{Request: ask.der})
 		err = southbound.FromStatus(err)
 	}
 	if i.none() || unproven(err) {
@@ -223,7 +224,7 @@ func (i *Identity) obtain(ctx context.Context) (time.Duration, error) {
 			return 0, errors.Join(err, terr)
 		}
 		renewal := err
-		got, err = api.Enrol(ctx, &pb.EnrolRequest{Token: token, Node: i.cfg.ID.Node, Machine: i.cfg.ID.Machine, Request: request})
+		got, err = api.Enrol(ctx, &pb.EnrolRequest{Token: token, Node: i.cfg.ID.Node, Machine: i.cfg.ID.Machine, Request: ask.der})
 		if err = southbound.FromStatus(err); err != nil && renewal != nil {
 			err = fmt.Errorf("%w (%w)", err, renewal)
 		}
@@ -231,22 +232,34 @@ func (i *Identity) obtain(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return i.take(key, got)
+	return i.take(ask.key, got)
 }
 
-// request makes a key, and the request for its certificate.
-func (i *Identity) request() (*ecdsa.PrivateKey, []byte, error) {
+// request is a key, and the request for its certificate.
+type request struct {
+	key *ecdsa.PrivateKey
+	der []byte
+}
+
+// request returns what is to be asked for: with a new key, unless the one before was not answered.
+func (i *Identity) request() (*request, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.asking != nil {
+		return i.asking, nil
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make the node's key: %w", err)
+		return nil, fmt.Errorf("make the node's key: %w", err)
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject: pkix.Name{CommonName: i.cfg.ID.Node}, URIs: []*url.URL{i.cfg.ID.URI()},
 	}, key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask for the node's certificate: %w", err)
+		return nil, fmt.Errorf("ask for the node's certificate: %w", err)
 	}
-	return key, der, nil
+	i.asking = &request{key, der}
+	return i.asking, nil
 }
 
 // take uses what the server has given for connections from now on, and keeps it. What cannot be kept, as on a full disk, is used all the
@@ -259,7 +272,7 @@ func (i *Identity) take(key *ecdsa.PrivateKey, got *pb.NodeCertificate) (time.Du
 	err = k.save(i.cfg.Dir)
 	i.mu.Lock()
 	first := i.pair == nil
-	i.pair, i.roots = k.pair, k.roots
+	i.pair, i.roots, i.asking = k.pair, k.roots, nil
 	i.mu.Unlock()
 	if first {
 		close(i.ready)

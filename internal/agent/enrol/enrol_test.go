@@ -51,6 +51,8 @@ type office struct {
 	life    time.Duration
 	spoil   func(*x509.Certificate, *pb.NodeCertificate)
 	tokens  []string
+	asked   [][]byte            // requests with a token
+	lose    bool                // the answer to such a request
 	renewed []*x509.Certificate // what callers showed
 }
 
@@ -101,7 +103,10 @@ func (o *office) Enrol(_ context.Context, r *pb.EnrolRequest) (*pb.NodeCertifica
 	if o.refuse != nil {
 		return nil, o.refuse
 	}
-	o.tokens = append(o.tokens, r.GetToken())
+	o.tokens, o.asked = append(o.tokens, r.GetToken()), append(o.asked, r.GetRequest())
+	if o.lose {
+		return nil, status.Error(codes.Unavailable, "the connection was lost")
+	}
 	return o.give(r.GetRequest())
 }
 
@@ -236,6 +241,21 @@ func TestTokenServesOnce(t *testing.T) {
 	}
 	if enrolled, _ := o.counts(); enrolled != 1 {
 		t.Errorf("enrolled %d times", enrolled)
+	}
+}
+
+// TestLostAnswerIsAskedForAgain with the same key, so that a token for one machine still serves.
+func TestLostAnswerIsAskedForAgain(t *testing.T) {
+	o := open(t)
+	o.lose = true
+	i, _ := run(t, o.machine(t))
+	eventually(t, "asked again", func() bool { enrolled, _ := o.counts(); return enrolled == 2 })
+	o.set(func(o *office) { o.lose = false })
+	<-i.Ready()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.asked) < 3 || !bytes.Equal(o.asked[0], o.asked[1]) || !bytes.Equal(o.asked[0], o.asked[2]) {
+		t.Errorf("asked %d times, for different keys", len(o.asked))
 	}
 }
 

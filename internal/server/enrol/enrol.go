@@ -22,6 +22,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/apiserver"
+	"weft/internal/audit"
 	"weft/internal/base/clock"
 	"weft/internal/base/nodeid"
 	"weft/internal/server/authority"
@@ -42,8 +43,9 @@ type Config struct {
 	Authority *authority.Authority
 	Life      time.Duration
 	Grace     time.Duration
-	Alive     func(node string) bool  // the node's agent is connected
-	Renewed   func(southbound.Caller) // told of each renewal
+	Alive     func(node string) bool   // the node's agent is connected
+	Renewed   func(southbound.Caller)  // told of each renewal
+	Audit     func(audit.Record) error // keeps who was enrolled and who was refused
 	Log       *slog.Logger
 }
 
@@ -87,7 +89,15 @@ func (s *Service) Enrol(ctx context.Context, r *pb.EnrolRequest) (*pb.NodeCertif
 		s.complain(ctx, pb.Enrolment_Enrol_FullMethodName, id.Node, err.Error())
 		return nil, refuse(err)
 	}
-	s.cfg.Log.Info("audit: enrol", "host", id.Node, "machine", id.Machine)
+	s.cfg.Log.Info("node enrolled", "host", id.Node, "machine", id.Machine)
+	_, token := hashOf(r.GetToken())
+	err = s.cfg.Audit(audit.Record{
+		Principal: "join-token:" + token, From: addressOf(ctx), Operation: "enrol", Object: "node/" + id.Node, Outcome: "done",
+		Detail: map[string]any{"machine": id.Machine},
+	})
+	if err != nil { // nobody is let in of whom there is no record; the machine asks again
+		return nil, refuse(err)
+	}
 	return cert, nil
 }
 
@@ -156,7 +166,7 @@ func (s *Service) Renew(ctx context.Context, r *pb.RenewRequest) (*pb.NodeCertif
 		s.complain(ctx, pb.Enrolment_Renew_FullMethodName, id.Node, err.Error())
 		return nil, refuse(err)
 	}
-	s.cfg.Log.Debug("audit: renew", "host", id.Node, "machine", id.Machine)
+	s.cfg.Log.Debug("certificate renewed", "host", id.Node, "machine", id.Machine)
 	return cert, nil
 }
 

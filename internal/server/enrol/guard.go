@@ -7,6 +7,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"path"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,6 +19,7 @@ import (
 
 	v1 "weft/api/v1"
 	"weft/internal/apiserver"
+	"weft/internal/audit"
 	"weft/internal/base/clock"
 	"weft/internal/server/authority"
 	"weft/internal/southbound"
@@ -93,15 +96,9 @@ func (s *Service) refused(ctx context.Context, method string, cause error) {
 	}
 }
 
-// complain logs why a call was refused, unless it did so a moment ago: strangers must not fill the log.
+// complain logs and records why a call was refused, unless it did so a moment ago: strangers must not fill the logs.
 func (s *Service) complain(ctx context.Context, method, node, why string) {
-	from := "unknown"
-	if p, ok := peer.FromContext(ctx); ok {
-		from = p.Addr.String()
-		if host, _, err := net.SplitHostPort(from); err == nil {
-			from = host
-		}
-	}
+	from := addressOf(ctx)
 	now := time.Now()
 	key := from + " " + method
 	s.mu.Lock()
@@ -113,9 +110,29 @@ func (s *Service) complain(ctx context.Context, method, node, why string) {
 		s.told[key] = now
 	}
 	s.mu.Unlock()
-	if !again {
-		s.cfg.Log.Warn("audit: node refused", "from", from, "host", node, "call", method, "err", why)
+	if again {
+		return
 	}
+	s.cfg.Log.Warn("node refused", "from", from, "host", node, "call", method, "err", why)
+	r := audit.Record{From: from, Operation: strings.ToLower(path.Base(method)), Outcome: v1.CodeForbidden, Failed: true, Detail: map[string]any{"why": why}}
+	if node != "" {
+		r.Object = "node/" + node
+	}
+	if err := s.cfg.Audit(r); err != nil {
+		s.cfg.Log.Error("record a refusal", "err", err)
+	}
+}
+
+// addressOf is where a call comes from.
+func addressOf(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return "unknown"
+	}
+	if host, _, err := net.SplitHostPort(p.Addr.String()); err == nil {
+		return host
+	}
+	return p.Addr.String()
 }
 
 // guarded is a stream that knows its caller.

@@ -15,13 +15,14 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"weft/internal/audit"
 	"weft/internal/southbound/pb"
 )
 
 // TestRefusalsAreLoggedOnce: an agent that tries again and again has one line a minute for each call, and what is no refusal has none.
 func TestRefusalsAreLoggedOnce(t *testing.T) {
 	var out bytes.Buffer
-	s := New(Config{Log: slog.New(slog.NewTextHandler(&out, nil))})
+	s := New(Config{Audit: func(audit.Record) error { return nil }, Log: slog.New(slog.NewTextHandler(&out, nil))})
 	from := func(address string) context.Context {
 		return peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP(address), Port: 1234}})
 	}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"weft/internal/audit"
 	"weft/internal/base/nodeid"
 	"weft/internal/server/authority"
 	"weft/internal/southbound/pb"
@@ -40,7 +41,7 @@ func TestStrangersAreBounded(t *testing.T) {
 	bounds := Credentials(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{*shown}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS13})).(*bounded)
 	bounds.within = 3 * time.Second
 	g := grpc.NewServer(grpc.Creds(bounds))
-	New(Config{Log: slog.New(slog.DiscardHandler)}).Register(g)
+	New(Config{Audit: func(audit.Record) error { return nil }, Log: slog.New(slog.DiscardHandler)}).Register(g)
 	go g.Serve(l) //nolint:errcheck // ends with Stop
 	defer g.Stop()
 	roots := x509.NewCertPool()
