@@ -93,7 +93,7 @@ func Up(ctx context.Context, cfg UpConfig) (*Lab, error) {
 	if err := u.run(ctx); err != nil {
 		failed := &FailedUp{Lab: cfg.Name, Err: err}
 		var on *nodeError
-		if errors.As(err, &on) {
+		for e := err; errors.As(e, &on); e = on.err { // the innermost knows best
 			failed.Log = tail(u.lab.logFile(on.node, on.program))
 		}
 		return u.lab, failed
@@ -344,7 +344,7 @@ func (u *bringUp) awaitAgents(ctx context.Context, p *plan) error {
 func (l *Lab) died(node string) error {
 	for _, p := range l.Processes {
 		if p.Node == node && !p.Alive() {
-			return fmt.Errorf("%s of %s has ended", p.Program, node)
+			return &nodeError{node, p.Program, fmt.Errorf("%s has ended", p.Program)}
 		}
 	}
 	return nil
