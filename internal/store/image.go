@@ -4,12 +4,14 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/google/btree"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	v1 "weft/api/v1"
@@ -27,7 +29,10 @@ type image struct {
 	view     *View         // of this revision; nil: not asked for yet
 	moved    chan struct{} // closed, and replaced, when revision grows
 	history  history
+	pending  map[string]*pending // by the key of their fence: whose end is looked for
 	closed   bool
+
+	behind chan struct{} // asks for another watch: this one does not tell what is written
 }
 
 // Event is one step in the life of a resource.
@@ -41,7 +46,10 @@ type Event struct {
 const treeDegree = 32
 
 func newImage(client *clientv3.Client, log *slog.Logger) *image {
-	return &image{client: client, log: log, tree: btree.NewG(treeDegree, less), moved: make(chan struct{})}
+	return &image{
+		client: client, log: log, tree: btree.NewG(treeDegree, less), moved: make(chan struct{}), pending: make(map[string]*pending),
+		behind: make(chan struct{}, 1),
+	}
 }
 
 // current returns the view of the present revision.
@@ -73,6 +81,14 @@ func (i *image) list(ctx context.Context) error {
 	defer i.mu.Unlock()
 	events := difference(i.tree, fresh, resp.Header.Revision)
 	i.tree = fresh
+	for key, p := range i.pending {
+		now, _ := fresh.Get(entry{key: key})
+		if string(now.record) == p.id {
+			p.tell(p.id, now.revision)
+		} else if now.revision != p.guarded {
+			delete(i.pending, key) // what the first change was will never be known
+		}
+	}
 	i.advance(resp.Header.Revision, events)
 	return nil
 }
@@ -100,29 +116,36 @@ func difference(from, to *btree.BTreeG[entry], revision int64) []Event {
 	return events
 }
 
-// follow keeps the image up to date until ctx ends.
+// errBehind ends a watch that does not tell what is written.
+var errBehind = errors.New("it told nothing of what was written")
+
+// follow keeps the image up to date until ctx ends. A watch that was cut goes on from where it was, so that each step is told; only where
+// etcd does not know the steps any more, everything is listed.
 func (i *image) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := i.watch(ctx)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return
-		}
-		i.log.Warn("watch of etcd was cut; listing again", "err", err)
-		for ctx.Err() == nil {
+		case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, errOtherLife):
+			i.log.Warn("watch of etcd was cut; listing again", "err", err)
 			attempt, cancel := context.WithTimeout(ctx, dialTimeout)
-			err := i.list(attempt)
+			if err := i.list(attempt); err != nil {
+				i.log.Error("list etcd", "err", err)
+			}
 			cancel()
-			if err == nil {
-				break
-			}
-			i.log.Error("list etcd", "err", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
+		case !errors.Is(err, errBehind):
+			i.log.Warn("watch of etcd was cut; going on from there", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(tryAgain):
 		}
 	}
 }
+
+// errOtherLife says that etcd is behind what it told before: it was restored from a copy, or it is another one.
+var errOtherLife = errors.New("etcd has lost what it told before")
 
 // watch applies changes until the watch ends.
 func (i *image) watch(ctx context.Context) error {
@@ -131,13 +154,44 @@ func (i *image) watch(ctx context.Context) error {
 	i.mu.Lock()
 	next := i.revision + 1
 	i.mu.Unlock()
-	for resp := range i.client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(next)) {
-		if err := resp.Err(); err != nil {
-			return fmt.Errorf("watch from revision %d: %w", next, err)
-		}
-		i.take(resp.Events)
+	changes := i.client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(next), clientv3.WithCreatedNotify())
+	select {
+	case <-i.behind: // of the watch before
+	default:
 	}
-	return ctx.Err()
+	for {
+		select {
+		case <-i.behind:
+			return errBehind
+		case resp, ok := <-changes:
+			if !ok {
+				return ctx.Err()
+			}
+			if err := resp.Err(); err != nil {
+				return fmt.Errorf("watch from revision %d: %w", next, err)
+			}
+			if resp.Created && resp.Header.Revision < next-1 {
+				if err := i.sameLife(ctx, next-1); err != nil {
+					return err
+				}
+			}
+			i.take(resp.Events)
+		}
+	}
+}
+
+// sameLife asks a majority of etcd whether it still has a revision. One member may be behind it, and will catch up.
+func (i *image) sameLife(ctx context.Context, revision int64) error {
+	ctx, cancel := context.WithTimeout(ctx, tryWithin)
+	defer cancel()
+	resp, err := i.client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		return err
+	}
+	if resp.Header.Revision < revision {
+		return fmt.Errorf("%w: revision %d, and now %d", errOtherLife, revision, resp.Header.Revision)
+	}
+	return nil
 }
 
 // take applies the changes of a response, one batch of events for each revision.
@@ -163,6 +217,9 @@ func (i *image) take(changes []*clientv3.Event) {
 // change applies one change; ok is false where no resource is concerned.
 func (i *image) change(c *clientv3.Event) (Event, bool) {
 	key, revision := string(c.Kv.Key), c.Kv.ModRevision
+	if p := i.pending[key]; p != nil && revision > p.guarded {
+		p.tell(string(c.Kv.Value), revision)
+	}
 	if c.Type == clientv3.EventTypeDelete {
 		old, had := i.tree.Delete(entry{key: key})
 		return Event{Type: v1.EventDeleted, Old: old.object, Revision: revision}, had && old.object != nil
@@ -188,8 +245,11 @@ func (i *image) advance(revision int64, events []Event) {
 	i.history.add(revision, events)
 }
 
-// reached waits until the image holds revision.
+// reached waits until the image holds revision. Where nothing comes for a while, the watch is at a member that stands still or is cut
+// off, and another one is asked.
 func (i *image) reached(ctx context.Context, revision int64) error {
+	silent := time.NewTimer(silentMost)
+	defer silent.Stop()
 	for {
 		i.mu.Lock()
 		now, moved, closed := i.revision, i.moved, i.closed
@@ -202,6 +262,13 @@ func (i *image) reached(ctx context.Context, revision int64) error {
 		}
 		select {
 		case <-moved:
+			silent.Reset(silentMost)
+		case <-silent.C:
+			select {
+			case i.behind <- struct{}{}:
+			default: // somebody asked already
+			}
+			silent.Reset(silentMost)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -15,7 +15,7 @@ import (
 //
 //	/weft/o/<kinds>/<tenant>/<name>   a resource as JSON; the tenant of a cluster kind is empty
 //	/weft/f/<scope>                   fence: touched by every write in the scope (a tenant's name; empty: the cluster;
-//	                                  node/<name>: what ports say about the node)
+//	                                  node/<name>: what ports say about the node); its value is the id of that write
 //	/weft/c/<counter>                 the last number that a counter gave, decimal
 //	/weft/r/<folder>/<name>           a record: bytes of a function of the server, which are no resource and no user's to write
 const prefix = "/weft/"
@@ -45,7 +45,7 @@ type entry struct {
 	revision int64     // of the last write of the key
 	object   v1.Object // of resources
 	number   uint64    // of counters
-	record   []byte    // of records
+	record   []byte    // of records and fences
 }
 
 func less(a, b entry) bool { return a.key < b.key }
@@ -75,7 +75,7 @@ func decode(key string, value []byte, revision int64) (entry, error) {
 			return e, fmt.Errorf("counter at %s: %w", key, err)
 		}
 		e.number = n
-	case strings.HasPrefix(rest, "r/"):
+	case strings.HasPrefix(rest, "r/"), strings.HasPrefix(rest, "f/"):
 		e.record = value
 	}
 	return e, nil

@@ -6,11 +6,13 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -53,8 +55,11 @@ type Store struct {
 	wg     sync.WaitGroup
 
 	image    *image
-	scopes   sync.Map   // scope name: *sync.Mutex; writers of one scope in this process take turns
-	counting sync.Mutex // held by the writer that draws numbers from counters; taken after its scopes
+	name     string        // of this process among those that write; begins the ids of its writes
+	writes   atomic.Uint64 // counts them
+	strained atomic.Bool   // the last write got no answer
+	scopes   sync.Map      // scope name: chan struct{}, a lock; writers of one scope in this process take turns
+	counting chan struct{} // a lock of the writer that draws numbers from counters; taken after its scopes
 }
 
 // dialTimeout bounds the first contact with etcd.
@@ -62,7 +67,7 @@ const dialTimeout = 10 * time.Second
 
 // Open starts the embedded etcd or connects to the external one, and reads everything.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{cfg: cfg}
+	s := &Store{cfg: cfg, name: rand.Text() + "-", counting: make(chan struct{}, 1)}
 	endpoints := cfg.Endpoints
 	if len(endpoints) == 0 {
 		e, endpoint, err := startEmbedded(ctx, cfg)
@@ -120,7 +125,50 @@ func (s *Store) View() *View { return s.image.current() }
 // ctx, with the store, or when the reader is too slow: then list and follow again. The error is ErrCompacted where the
 // changes are no longer kept, or since is a revision that the store never had.
 func (s *Store) Changes(ctx context.Context, since int64) (<-chan []Event, error) {
+	if s.etcd == nil && since > s.View().Revision() { // another server was ahead of this one
+		if err := s.CatchUp(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return s.image.subscribe(ctx, since)
+}
+
+// CatchUp waits until View holds all that was written before, by other servers, too.
+func (s *Store) CatchUp(ctx context.Context) error {
+	if s.etcd != nil {
+		return nil
+	}
+	within := writeWithin
+	if s.strained.Load() {
+		within = strainedWithin
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	revision, err := s.now(ctx)
+	if err == nil {
+		err = s.image.reached(ctx, revision)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: ask for the newest revision: %v", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// now asks a majority of etcd for the present revision.
+func (s *Store) now(ctx context.Context) (int64, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, tryWithin)
+		resp, err := s.client.Get(clientv3.WithRequireLeader(try), prefix+"f/", clientv3.WithCountOnly())
+		cancel()
+		if err == nil {
+			return resp.Header.Revision, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, err
+		case <-time.After(tryAgain):
+		}
+	}
 }
 
 // Status asks etcd how it is.

@@ -263,7 +263,7 @@ func TestCountersNeverGiveANumberTwice(t *testing.T) {
 	if n := draw(open(t, dir), "t0"); n != 4096+30 {
 		t.Errorf("after a restart %d, want %d", n, 4096+30)
 	}
-	if _, err := (&Tx{view: s.View(), count: func() {}, counters: map[string]uint64{"x": 9}}).Next("x", 1, 9); !errors.Is(err, ErrUsedUp) {
+	if _, err := (&Tx{view: s.View(), count: func() error { return nil }, counters: map[string]uint64{"x": 9}}).Next("x", 1, 9); !errors.Is(err, ErrUsedUp) {
 		t.Errorf("error %v, want ErrUsedUp", err)
 	}
 }

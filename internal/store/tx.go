@@ -8,14 +8,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
 
 	v1 "weft/api/v1"
 )
@@ -23,7 +17,7 @@ import (
 // Tx is what a function of Update sees: a view, and its own writes on top.
 type Tx struct {
 	view     *View
-	count    func()               // called before a number is drawn
+	count    func() error         // called before a number is drawn
 	objects  map[string]v1.Object // by key; nil: deleted
 	records  map[string][]byte    // by key; nil: deleted
 	order    []string             // keys of objects and records, as first written
@@ -32,152 +26,94 @@ type Tx struct {
 
 // Bounds of an update.
 const (
-	bytesMost   = requestBytes - 64<<10 // of all values of one transaction; the rest is for keys and frames
-	tries       = 40                    // runs of the function. Writers of one process take turns: a conflict needs a second server
-	writeWithin = 10 * time.Second      // one transaction, until the image holds it
+	bytesMost = requestBytes - 64<<10 // of all values of one transaction; the rest is for keys and frames
+	tries     = 40                    // runs of the function. Writers of one process take turns: a conflict needs a second server
 )
 
 // Update runs fn and commits what it wrote, if nothing in the scopes (names of tenants; NodeScope; "" for the cluster)
 // changed since fn's view; else fn runs again on a newer view. When Update returns, View holds the write. An error of fn is
-// returned as it is, and nothing is written. The revision is that of the write, or of the view where there was nothing to
-// write. A write that took too long may have been done all the same.
+// returned as it is, and nothing is written; it, too, is one of a view that nothing had changed since. The revision is that of the
+// write, or of the view where there was nothing to write. A write that took too long may have been done all the same.
 func (s *Store) Update(ctx context.Context, scopes []string, fn func(tx *Tx) error) (int64, error) {
+	within := writeWithin
+	if s.strained.Load() {
+		within = strainedWithin
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
-	defer s.lock(scopes)()
+	unlock, err := s.lock(ctx, scopes)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
 	counting := false
 	defer func() {
 		if counting {
-			s.counting.Unlock()
+			<-s.counting
 		}
 	}()
-	count := func() {
-		if !counting {
-			s.counting.Lock() // kept for further tries: at most the first one meets a number that has moved on
+	count := func() error {
+		if counting { // kept for further tries: at most the first one meets a number that has moved on
+			return nil
+		}
+		select {
+		case s.counting <- struct{}{}:
 			counting = true
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("%w: those who draw numbers wait for it", ErrUnavailable)
 		}
 	}
 	for range tries {
 		tx := &Tx{view: s.View(), count: count, objects: make(map[string]v1.Object), records: make(map[string][]byte), counters: make(map[string]uint64)}
-		if err := fn(tx); err != nil {
-			return 0, err
-		}
-		if len(tx.order) == 0 {
-			return tx.view.revision, nil
-		}
-		revision, done, err := s.write(ctx, tx, scopes)
-		if err != nil {
-			return 0, err
-		}
-		if done {
-			return revision, nil
+		revision, done, err := s.step(ctx, tx, scopes, fn)
+		if done || err != nil {
+			return revision, err
 		}
 		select {
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return 0, fmt.Errorf("%w: others write as well", ErrUnavailable)
 		case <-time.After(rand.N(5 * time.Millisecond)):
 		}
 	}
 	return 0, ErrConflict
 }
 
+// step runs fn once and writes what it wrote. It is not done where the view was not the newest.
+func (s *Store) step(ctx context.Context, tx *Tx, scopes []string, fn func(tx *Tx) error) (revision int64, done bool, err error) {
+	refusal := fn(tx)
+	if refusal == nil && len(tx.order) > 0 {
+		return s.write(ctx, tx, scopes)
+	}
+	if current, err := s.confirm(ctx, tx.view, scopes); err != nil || !current {
+		return 0, false, err
+	}
+	if refusal != nil {
+		return 0, true, refusal
+	}
+	return tx.view.revision, true, nil
+}
+
 // lock takes the scopes' locks in order of name and returns what gives them back.
-func (s *Store) lock(scopes []string) (unlock func()) {
-	var held []*sync.Mutex
+func (s *Store) lock(ctx context.Context, scopes []string) (unlock func(), err error) {
+	var held []chan struct{}
+	unlock = func() {
+		for _, l := range held {
+			<-l
+		}
+	}
 	for _, name := range scopes {
-		m, _ := s.scopes.LoadOrStore(name, &sync.Mutex{})
-		held = append(held, m.(*sync.Mutex))
-		held[len(held)-1].Lock()
-	}
-	return func() {
-		for _, m := range held {
-			m.Unlock()
+		l, _ := s.scopes.LoadOrStore(name, make(chan struct{}, 1))
+		select {
+		case l.(chan struct{}) <- struct{}{}:
+			held = append(held, l.(chan struct{}))
+		case <-ctx.Done():
+			unlock()
+			return nil, fmt.Errorf("%w: those who write in the same place wait for it", ErrUnavailable)
 		}
 	}
-}
-
-// write commits the transaction and waits until the image holds it, or what it met.
-func (s *Store) write(ctx context.Context, tx *Tx, scopes []string) (revision int64, done bool, err error) {
-	if err := s.room(); err != nil {
-		return 0, false, err
-	}
-	if state := s.client.ActiveConnection().GetState(); state == connectivity.TransientFailure { // each would wait to the end, one after the other
-		return 0, false, fmt.Errorf("%w: there is no connection to %v", ErrUnavailable, s.client.Endpoints())
-	}
-	ctx, cancel := context.WithTimeout(ctx, writeWithin)
-	defer cancel()
-	revision, done, err = s.commit(ctx, tx, scopes)
-	switch {
-	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return 0, false, fmt.Errorf("%w: %v", ErrTooLarge, err)
-	case errors.Is(err, rpctypes.ErrNoSpace):
-		return 0, false, fmt.Errorf("%w: %v", ErrFull, err)
-	case errors.Is(err, ErrTooLarge):
-		return 0, false, err
-	case err != nil:
-		return 0, false, fmt.Errorf("%w: %v", ErrUnavailable, err)
-	}
-	if err := s.image.reached(ctx, revision); err != nil {
-		return 0, false, fmt.Errorf("%w: wait for revision %d: %v", ErrUnavailable, revision, err)
-	}
-	return revision, done, nil
-}
-
-// commit sends the transaction. Where it did not go through, revision is the newest among what it compared.
-func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision int64, done bool, err error) {
-	var guards []clientv3.Cmp
-	var writes, reads []clientv3.Op
-	guard := func(key string) {
-		e, _ := tx.view.tree.Get(entry{key: key})
-		guards = append(guards, clientv3.Compare(clientv3.ModRevision(key), "=", e.revision))
-		reads = append(reads, clientv3.OpGet(key, clientv3.WithKeysOnly()))
-	}
-	for _, scope := range scopes {
-		guard(fenceKey(scope))
-		writes = append(writes, clientv3.OpPut(fenceKey(scope), ""))
-	}
-	for name, n := range tx.counters {
-		guard(counterKey(name))
-		writes = append(writes, clientv3.OpPut(counterKey(name), strconv.FormatUint(n, 10)))
-	}
-	size := 0
-	for _, key := range tx.order {
-		value, err := tx.value(key)
-		if err != nil {
-			return 0, false, err
-		}
-		if value == "" {
-			writes = append(writes, clientv3.OpDelete(key))
-			continue
-		}
-		if size += len(value); size > bytesMost {
-			return 0, false, fmt.Errorf("%w: its values have more than %d bytes", ErrTooLarge, bytesMost)
-		}
-		writes = append(writes, clientv3.OpPut(key, value))
-	}
-	resp, err := s.client.Txn(ctx).If(guards...).Then(writes...).Else(reads...).Commit()
-	if err != nil {
-		return 0, false, err
-	}
-	if resp.Succeeded {
-		return resp.Header.Revision, true, nil
-	}
-	for _, r := range resp.Responses {
-		for _, kv := range r.GetResponseRange().GetKvs() {
-			revision = max(revision, kv.ModRevision)
-		}
-	}
-	return revision, false, nil
-}
-
-// value is what the transaction writes at a key; "": the key is deleted.
-func (tx *Tx) value(key string) (string, error) {
-	if r, ok := tx.records[key]; ok {
-		return string(r), nil
-	}
-	if o := tx.objects[key]; o != nil {
-		return encode(o)
-	}
-	return "", nil
+	return unlock, nil
 }
 
 // Revision returns the revision of the view below the transaction's own writes.
@@ -277,7 +213,9 @@ var ErrUsedUp = errors.New("no number is left")
 
 // Next returns the next number of a counter: the least at first, then one more each time, never one twice.
 func (tx *Tx) Next(counter string, least, most uint64) (uint64, error) {
-	tx.count()
+	if err := tx.count(); err != nil {
+		return 0, err
+	}
 	n := max(least, tx.Counter(counter)+1)
 	if n > most {
 		return 0, fmt.Errorf("%s: %w", counter, ErrUsedUp)

@@ -21,6 +21,12 @@ type View struct {
 // Revision returns the revision of the last change that the view holds.
 func (v *View) Revision() int64 { return v.revision }
 
+// revisionOf returns the revision of the last write of a key; 0: it is not there.
+func (v *View) revisionOf(key string) int64 {
+	e, _ := v.tree.Get(entry{key: key})
+	return e.revision
+}
+
 // Get returns one resource; the tenant of a cluster kind is empty.
 func (v *View) Get(kind v1.Kind, tenant, name string) (v1.Object, bool) {
 	e, ok := v.tree.Get(entry{key: objectKey(kind, tenant, name)})
