@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/agent/cleanup ./internal/doctor ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/agent/enrol ./internal/node/dhcp ./internal/apiserver ./internal/identity ./internal/audit ./internal/store ./client
-UNIT    := . ./api/... ./bench ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/trace
+UNIT    := . ./api/... ./bench ./cmd/... ./internal/base/... ./internal/bgp/bfd ./internal/cli/... ./internal/control/... ./internal/node/overlay ./internal/node/port ./internal/node/probe ./internal/node/reconcile ./internal/node/routing ./internal/store/cluster ./internal/trace ./test/linear
 DEBIAN  := clang-19 llvm-19 clang-format-19 protobuf-compiler tcpdump iproute2 nftables systemd procps curl iputils-ping traceroute udhcpc isc-dhcp-client dhcpcd-base qemu-system-x86 bird2 frr zsh fish groff
 C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/*.h)
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
@@ -75,7 +75,8 @@ test-bench: build ## each bench for a moment, by itself: it takes all processors
 vm: build ## a virtual machine on a tap of the lab (as root)
 	$(call timed,vm,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/vm)
 
-soak: build ## the stories again and again, 1,000 kills, 200 upgrades, 10 million packets through model and programs; COUNT=20 (as root)
+soak: build ## the stories again and again, 1,000 kills, 200 upgrades, 10 million packets through model and programs, 10 million operations of the API under faults; COUNT=20 (as root)
+	go test ./test/linear -v -run TestWrites -operations 10000000 -lasts 3s -timeout 24h
 	REQUIRE_PRIVILEGED=1 go test ./bpf/model -packets 10000000 -timeout 2h
 	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test ./test/scenario -v -run TestAgentIs -kills 1000 -upgrades 200 -timeout 2h
 	REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=$(or $(COUNT),20) -timeout 2h ./test/scenario
