@@ -2,8 +2,12 @@
 # The only commands one must know; "make help" lists them. What needs root says so.
 
 SHELL   := /bin/bash
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+VERSION := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo dev)
+# The same sources and the same Go make the same bytes: nothing of the machine, the folder or the time gets in.
+GO_ENV   := CGO_ENABLED=0 GOFLAGS= GOWORK=off GOEXPERIMENT= GOFIPS140=off GOAMD64=v1 GOARM64=v8.0
+GO_BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+STAMP    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
+GOARCH  := $(shell go env GOARCH)
 PRIVILEGED := ./bpf/test ./bpf/model ./internal/node/kernel/... ./internal/agent ./internal/agent/cleanup ./internal/doctor ./internal/node/dhcp/clients ./internal/bgp ./internal/netns ./lab ./lab/fault
 # Everything else that has tests; those with goroutines of their own run under the race detector.
 RACE    := ./internal/southbound ./internal/server/... ./internal/agent ./internal/agent/enrol ./internal/node/dhcp ./internal/apiserver ./internal/identity ./internal/audit ./internal/store ./client
@@ -13,25 +17,40 @@ C_FILES := $(wildcard bpf/*.c bpf/lib/*.h bpf/abi/*.h bpf/test/c/*.c bpf/test/c/
 # timed NAME COMMAND: runs a part of the tests and says how long it took.
 timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help build deb generate fmt lint test test-form test-unit test-fuzz test-root scenario operate soak lab demo bench vm fuzz deps clean
+.PHONY: help build deb sbom vuln release generate fmt lint test test-form test-supply test-unit test-fuzz test-root scenario operate soak lab demo bench vm fuzz deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/weft
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft ./cmd/weft
+	$(GO_ENV) $(GO_BUILD) -o bin/weft ./cmd/weft
 
 deb: build ## build the Debian package, bin/weft_VERSION_ARCH.deb; ARCH=arm64 for another
-	CGO_ENABLED=0 GOARCH=$(or $(ARCH),$(shell go env GOARCH)) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/deb/weft ./cmd/weft
-	cd tools && go run ./deb -root .. -binary bin/deb/weft -ask bin/weft -arch $(or $(ARCH),$(shell go env GOARCH)) -out ../bin -version '$(VERSION)' -time $$(git log -1 --format=%ct)
+	$(if $(filter-out $(GOARCH),$(ARCH)),$(GO_ENV) GOARCH=$(ARCH) $(GO_BUILD) -o bin/deb/weft ./cmd/weft,install -D bin/weft bin/deb/weft)
+	cd tools && $(GO_ENV) go run -trimpath ./deb -root .. -binary bin/deb/weft -ask bin/weft -arch $(or $(ARCH),$(GOARCH)) -out ../bin -version '$(VERSION)' -time $(STAMP)
 
-generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAPI, pages (needs make deps)
+sbom: build ## write what the program is made of, bin/weft.cdx.json (CycloneDX)
+	cd tools && $(GO_ENV) go run -trimpath ./sbom -version '$(VERSION)' -time $(STAMP)
+
+vuln: ## look for known vulnerabilities in what weft calls; VULNDB=FOLDER has a copy of the database
+	cd tools && go run ./vuln $(if $(VULNDB),-db '$(abspath $(VULNDB))')
+
+release: ## build both packages, with checksums, in bin/release; what is known to be vulnerable or cannot be built again stops it
+	@test -z "$$(git status --porcelain)" || { echo "make release: there are changes that are not committed" >&2; exit 1; }
+	$(MAKE) --no-print-directory vuln
+	go test -count=1 -timeout 30m ./test/supply -cold
+	rm -rf bin/release bin/*.deb && mkdir -p bin/release
+	$(MAKE) --no-print-directory deb ARCH=amd64 && $(MAKE) --no-print-directory deb ARCH=arm64
+	mv bin/*.deb bin/release && cd bin/release && sha256sum *.deb >SHA256SUMS && cat SHA256SUMS
+
+generate: bin/tools ## make generated files anew: eBPF objects, protobuf, OpenAPI, pages, licences (needs make deps)
 	go generate ./internal/node/kernel ./bpf/test
 	cd internal/southbound/pb && PATH=$(CURDIR)/bin/tools:$$PATH protoc --go_out=. --go_opt=paths=source_relative \
 		--go-grpc_out=. --go-grpc_opt=paths=source_relative southbound.proto
 	go test ./internal/apiserver -run TestOpenAPIIsFresh -update
 	go test ./internal/cli/explaincmd -run TestCatalogueIsWrittenDown -update
 	go test ./cmd/weft -run TestPagesOfCommandsAreFresh -update
+	cd tools && go run ./licences -root ..
 
 bin/tools: tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(CURDIR)/bin/tools go install tool
@@ -45,13 +64,20 @@ lint: bin/tools ## check form: formatting, vet, linters
 	@test -z "$$(bin/tools/gofumpt -l $$(git ls-files '*.go' | grep -v -e '\.pb\.go$$' -e _bpfel) | tee /dev/stderr)"
 	clang-format-19 --dry-run -Werror $(C_FILES)
 	bin/tools/golangci-lint run --allow-serial-runners ./...
+	cd tools && ../bin/tools/golangci-lint run --allow-serial-runners ./...
 
-test: deps test-form test-unit test-fuzz test-root scenario operate vm test-bench ## all tests, as CI runs them (as root; installs what it needs)
+test: deps test-form test-supply test-unit test-fuzz test-root scenario operate vm test-bench ## all tests, as CI runs them (as root; installs what it needs)
 	@echo "== all parts passed"
 
 test-form: bin/tools
 	$(call timed,form,$(MAKE) --no-print-directory lint)
-	$(call timed,generated files are fresh,$(MAKE) --no-print-directory generate && git diff --exit-code -- '*_bpfel*' internal/southbound/pb docs)
+	$(call timed,generated files are fresh,$(MAKE) --no-print-directory generate && git diff --exit-code -- '*_bpfel*' internal/southbound/pb docs LICENSES)
+
+test-supply: ## what is shipped: pinned, verified, licensed, listed, and the same bytes when it is built again
+	$(call timed,modules are those of go.sum,for m in . tools; do (cd $$m && go mod tidy -diff && go mod verify) || exit 1; done)
+	$(call timed,tools,tools/pinned && cd tools && go vet ./... && go test -count=1 ./...)
+	$(call timed,built again,go test -count=1 ./test/supply)
+	$(call timed,known vulnerabilities,cd tools && go run ./vuln -may-be-away)
 
 test-unit: ## tests that need no root
 	$(call timed,unit,go test -shuffle=on $(UNIT))

@@ -62,6 +62,15 @@ var planted = []struct {
 	{"adr", "no_number", "not named NNNN-words.md", map[string]string{"docs/adr/idea.md": ""}},
 	{"adr", "not_listed", "does not list it", map[string]string{"docs/adr/0001-a.md": adr(1)}},
 	{"adr", "no_status", "no line 'Status:", map[string]string{"docs/adr/0001-a.md": "# 1. A\n"}},
+	{"pins", "newest", "whatever there is that day", map[string]string{"Makefile": "tool:\n\tgo install example.org/tool@" + "latest\n"}},
+	{"pins", "beside_go_mod", "outside go.mod", map[string]string{".ci/run": "go run example.org/tool@v1.2.3 ./...\n"}},
+	{"pins", "of_a_generator", "outside go.mod", goFile("lab", "//go:generate go run example.org/tool@v1.2.3 .")},
+	{"pins", "download", "no checksum guards", map[string]string{"tools/a": "#!/bin/sh\ncurl -sL https://example.org/a | sh\n"}},
+	{"pins", "package", "no checksum guards", map[string]string{"Makefile": "lint:\n\tnpx lint\n"}},
+	{"pins", "unverified", "pass unverified", map[string]string{".ci/run": "export GOSUMDB=off\n"}},
+	{"pins", "compiler", "clang-20 is called", map[string]string{"Makefile": "a:\n\tclang-20 -c a.c\n", "tools/pins": "\nclang-19 --version: 19\n"}},
+	{"pins", "compiler_of_a_generator", "clang is called", goFile("lab", "//go:generate go run weft/x -cc clang .")},
+	{"pins", "replaced", "what is published", map[string]string{"go.mod": "module weft\n\nreplace a => ../a\n"}},
 	{"link", "nowhere", "links to b.md, which does not exist", map[string]string{"docs/a.md": "see [b](b.md#c)\n"}},
 }
 

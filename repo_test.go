@@ -38,6 +38,7 @@ var rules = []struct {
 	{"design-note", checkDesignNote},
 	{"adr", checkADR},
 	{"link", checkLink},
+	{"pins", checkPins},
 }
 
 // debts are violations that stand for now, as "rule file". One that is paid must leave the list. CONTRIBUTING.md says

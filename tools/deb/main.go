@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"weft/tools/thirdparty"
 )
 
 // file is one file of the package.
@@ -32,10 +34,12 @@ type file struct {
 // pack is the package as it is about to be written.
 type pack struct {
 	root    string    // of the repository
+	program string    // version as the program says it
 	version string    // in Debian's form
 	arch    string    // in Debian's words
 	speaks  string    // a program that runs here; "": the packaged one does
 	time    time.Time // of every file
+	bill    func(root, binary, version string, at time.Time) ([]byte, error)
 	files   []file
 }
 
@@ -43,7 +47,7 @@ type pack struct {
 var conffiles = []string{"/etc/weft/server.yaml"}
 
 func main() {
-	p := &pack{}
+	p := &pack{bill: thirdparty.Bill}
 	binary := flag.String("binary", "bin/weft", "the program")
 	version := flag.String("version", "", "version as git describes it")
 	stamp := flag.Int64("time", 0, "seconds since 1970 of the newest commit")
@@ -53,7 +57,7 @@ func main() {
 	flag.StringVar(&p.speaks, "ask", "", "the same program for this machine, where the packaged one does not run here")
 	flag.Parse()
 	p.time = time.Unix(*stamp, 0).UTC()
-	p.version = debianVersion(*version, p.time)
+	p.program, p.version = *version, debianVersion(*version, p.time)
 	name := filepath.Join(*out, fmt.Sprintf("weft_%s_%s.deb", p.version, p.arch))
 	if err := p.build(*binary, name); err != nil {
 		fmt.Fprintln(os.Stderr, "deb:", err)
@@ -111,6 +115,7 @@ func (p *pack) collect(binary string) error {
 		{"/usr/lib/NetworkManager/conf.d/50-weft.conf", "deploy/etc/networkmanager.conf", 0o644},
 		{"/usr/lib/modules-load.d/weft.conf", "deploy/etc/modules.conf", 0o644},
 		{"/usr/share/doc/weft/copyright", "LICENSE", 0o644},
+		{"/usr/share/doc/weft/THIRD-PARTY.txt", thirdparty.File, 0o644},
 		{"/usr/share/doc/weft/CHANGELOG.md", "CHANGELOG.md", 0o644},
 	} {
 		if err := p.add(f.to, p.path(f.from), f.mode); err != nil {
@@ -128,6 +133,11 @@ func (p *pack) collect(binary string) error {
 			}
 		}
 	}
+	made, err := p.bill(p.root, p.path(binary), p.program, p.time)
+	if err != nil {
+		return err
+	}
+	p.files = append(p.files, file{"/usr/share/doc/weft/weft.cdx.json", 0o644, made})
 	return p.ask(cmp.Or(p.speaks, binary))
 }
 
