@@ -76,6 +76,7 @@ type StoreStatus struct {
 	Embedded  bool    `json:"embedded" doc:"The server runs etcd itself."`
 	Version   string  `json:"version" doc:"Version of etcd."`
 	Members   int     `json:"members"`
+	Answering int     `json:"answering,omitempty" doc:"Members, but for those that the server has asked in vain."`
 	LatencyMS float64 `json:"latencyMs" doc:"Time of one linearizable read, in milliseconds."`
 	SizeBytes int64   `json:"sizeBytes"`
 }

@@ -331,10 +331,14 @@ func (s *Server) registerCluster() {
 		return &body[json.RawMessage]{out}, nil
 	})
 	s.registerJoin()
-	health := s.operation(anyone, "health", http.MethodGet, healthPath, "Tell that the server answers")
+	health := s.operation(anyone, "health", http.MethodGet, healthPath, "Tell that the server answers, and whether its store does")
 	health.Security = []map[string][]string{}
 	huma.Register(s.api, health, func(context.Context, *nothing) (*body[map[string]string], error) {
-		return &body[map[string]string]{map[string]string{"status": "ok", "version": s.cfg.Version}}, nil
+		health := map[string]string{"status": "ok", "store": "ok", "version": s.cfg.Version}
+		if s.cfg.Store.Health() != nil { // the server answers all the same, and another start would not help
+			health["status"], health["store"] = "degraded", "unavailable"
+		}
+		return &body[map[string]string]{health}, nil
 	})
 }
 
@@ -386,7 +390,9 @@ func (s *Server) status(ctx context.Context, _ *nothing) (*body[v1.ClusterStatus
 	defer cancel()
 	var err error
 	if st.Store, err = s.cfg.Store.Status(ctx); err != nil {
-		st.Warnings = append(st.Warnings, "the store does not answer: "+err.Error())
+		st.Warnings = append(st.Warnings, "the store does not answer: "+err.Error()+"; what is there can be read and forwards on, nothing can be changed")
+	} else if st.Store.Answering < st.Store.Members {
+		st.Warnings = append(st.Warnings, fmt.Sprintf("%d of %d members of etcd answer; its own log there says why", st.Store.Answering, st.Store.Members))
 	}
 	return &body[v1.ClusterStatus]{st}, nil
 }

@@ -76,7 +76,11 @@ func printStatus(env *term.Env, name string, st *v1.ClusterStatus) error {
 	}
 	fmt.Fprintf(env.Out, "CLUSTER  %s    VERSION  %s    UPTIME  %s\n", name, st.Version, (time.Duration(st.UptimeSeconds) * time.Second).String())
 	t := env.NewTable()
-	t.Add("  Store", word(st.Store.Members > 0), fmt.Sprintf("etcd %s %s, %d member, read in %.1f ms, %.1f MB", st.Store.Version, kind, st.Store.Members, st.Store.LatencyMS, float64(st.Store.SizeBytes)/1e6))
+	members, answering := strconv.Itoa(st.Store.Members), true
+	if n := st.Store.Answering; n > 0 && n < st.Store.Members {
+		members, answering = fmt.Sprintf("%d of %d", n, st.Store.Members), false
+	}
+	t.Add("  Store", word(answering && st.Store.LatencyMS > 0), fmt.Sprintf("etcd %s %s, %s member, read in %.1f ms, %.1f MB", st.Store.Version, kind, members, st.Store.LatencyMS, float64(st.Store.SizeBytes)/1e6))
 	agents := fmt.Sprintf("%d/%d ready", ready, len(st.Nodes))
 	if len(away) > 0 {
 		agents += ": " + strings.Join(away, ", ")

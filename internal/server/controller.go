@@ -78,7 +78,7 @@ func (c *controller) run(ctx context.Context) {
 	defer c.close()
 	for ctx.Err() == nil {
 		since := c.markAll()
-		changes, err := c.store.Changes(ctx, since)
+		changes, err := c.store.Differences(ctx, since)
 		if err != nil {
 			c.log.Error("follow the store", "err", err)
 			continue

@@ -11,7 +11,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
 )
 
 // Times of a write. A member of etcd that stands still, or has lost the others, keeps nobody for long: the next try goes to another.
@@ -66,13 +65,21 @@ func (i *image) forget(p *pending) {
 	}
 }
 
+// patience is how long a write is tried.
+func (s *Store) patience() time.Duration {
+	if s.strained.Load() {
+		return strainedWithin
+	}
+	return s.within
+}
+
 // write commits the transaction and waits until the image holds it, or what it met.
 func (s *Store) write(ctx context.Context, tx *Tx, scopes []string) (revision int64, done bool, err error) {
 	if err := s.room(); err != nil {
 		return 0, false, err
 	}
-	if state := s.client.ActiveConnection().GetState(); state == connectivity.TransientFailure { // each would wait to the end, one after the other
-		return 0, false, fmt.Errorf("%w: there is no connection to %v", ErrUnavailable, s.client.Endpoints())
+	if s.members.gone() { // each would wait to the end, one after the other
+		return 0, false, fmt.Errorf("%w: there is no connection to %v", ErrUnavailable, s.members.endpoints())
 	}
 	revision, done, err = s.commit(ctx, tx, scopes)
 	if err == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -105,7 +112,8 @@ func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision i
 	}
 	for again := false; ; again = true {
 		try, cancel := context.WithTimeout(ctx, tryWithin)
-		resp, err := s.client.Txn(clientv3.WithRequireLeader(try)).If(guards...).Then(writes...).Else(reads...).Commit()
+		member, at := s.members.now()
+		resp, err := member.Txn(clientv3.WithRequireLeader(try)).If(guards...).Then(writes...).Else(reads...).Commit()
 		cancel()
 		switch {
 		case err == nil && resp.Succeeded:
@@ -119,6 +127,7 @@ func (s *Store) commit(ctx context.Context, tx *Tx, scopes []string) (revision i
 		case p.key == "":
 			return 0, false, fmt.Errorf("%w: %v", ErrUnavailable, err)
 		}
+		s.members.leave(at)
 		select {
 		case o := <-p.ended:
 			return o.revision, o.done, nil
@@ -219,7 +228,8 @@ func (s *Store) confirm(ctx context.Context, view *View, scopes []string) (curre
 	}
 	for {
 		try, cancel := context.WithTimeout(ctx, tryWithin)
-		resp, err := s.client.Txn(clientv3.WithRequireLeader(try)).If(guards...).Else(reads...).Commit()
+		member, at := s.members.now()
+		resp, err := member.Txn(clientv3.WithRequireLeader(try)).If(guards...).Else(reads...).Commit()
 		cancel()
 		switch {
 		case err == nil && resp.Succeeded:
@@ -230,6 +240,7 @@ func (s *Store) confirm(ctx context.Context, view *View, scopes []string) (curre
 			}
 			return false, nil
 		}
+		s.members.leave(at)
 		select {
 		case <-ctx.Done():
 			return false, fmt.Errorf("%w: %v", ErrUnavailable, err)

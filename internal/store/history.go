@@ -20,30 +20,36 @@ type history struct {
 type batch struct {
 	revision int64
 	events   []Event
+	merged   bool // the difference of two lists: steps between are not known
 }
 
 // reader is one subscription.
 type reader struct {
 	out   chan []Event
+	each  bool // it wants each step, and ends where one is not known
 	ended bool
 }
 
 // add keeps a batch and hands it to the readers; one that is too far behind is ended.
-func (h *history) add(revision int64, events []Event) {
+func (h *history) add(revision int64, events []Event, merged bool) {
 	if h.base == 0 && len(h.batches) == 0 {
 		h.base = revision // the first list: what was before is not known
 		return
 	}
-	if len(events) == 0 {
+	if len(events) == 0 && !merged {
 		return
 	}
-	h.batches = append(h.batches, batch{revision, events})
+	h.batches = append(h.batches, batch{revision, events, merged})
 	if len(h.batches) > historyMost {
 		cut := historyMost / 4
 		h.base = h.batches[cut-1].revision
 		h.batches = append([]batch(nil), h.batches[cut:]...)
 	}
 	for r := range h.readers {
+		if merged && r.each {
+			h.end(r)
+			continue
+		}
 		select {
 		case r.out <- events:
 		default:
@@ -67,7 +73,7 @@ func (h *history) endAll() {
 }
 
 // subscribe makes a reader that begins after revision since.
-func (i *image) subscribe(ctx context.Context, since int64) (<-chan []Event, error) {
+func (i *image) subscribe(ctx context.Context, since int64, each bool) (<-chan []Event, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed {
@@ -76,10 +82,13 @@ func (i *image) subscribe(ctx context.Context, since int64) (<-chan []Event, err
 	if since < i.history.base || since > i.revision { // a revision to come is one of another life of the store
 		return nil, ErrCompacted
 	}
-	r := &reader{}
+	r := &reader{each: each}
 	var missed [][]Event
 	for _, b := range i.history.batches {
 		if b.revision > since {
+			if b.merged && each {
+				return nil, ErrCompacted
+			}
 			missed = append(missed, b.events)
 		}
 	}

@@ -18,10 +18,10 @@ import (
 )
 
 // image is what etcd holds below the prefix, kept up to date by one watch. Where the watch was cut and etcd has compacted
-// what came since, everything is listed again and the difference becomes events, so that nobody above notices.
+// what came since, everything is listed again, and the difference becomes one batch of events.
 type image struct {
-	client *clientv3.Client
-	log    *slog.Logger
+	members *members // set before anything is asked of it
+	log     *slog.Logger
 
 	mu       sync.Mutex // guards all below
 	tree     *btree.BTreeG[entry]
@@ -45,9 +45,9 @@ type Event struct {
 
 const treeDegree = 32
 
-func newImage(client *clientv3.Client, log *slog.Logger) *image {
+func newImage(log *slog.Logger) *image {
 	return &image{
-		client: client, log: log, tree: btree.NewG(treeDegree, less), moved: make(chan struct{}), pending: make(map[string]*pending),
+		log: log, tree: btree.NewG(treeDegree, less), moved: make(chan struct{}), pending: make(map[string]*pending),
 		behind: make(chan struct{}, 1),
 	}
 }
@@ -64,8 +64,10 @@ func (i *image) current() *View {
 
 // list reads everything and turns the difference to the image into events.
 func (i *image) list(ctx context.Context) error {
-	resp, err := i.client.Get(ctx, prefix, clientv3.WithPrefix())
+	member, at := i.members.now()
+	resp, err := member.Get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil {
+		i.members.leave(at)
 		return err
 	}
 	fresh := btree.NewG(treeDegree, less)
@@ -89,7 +91,7 @@ func (i *image) list(ctx context.Context) error {
 			delete(i.pending, key) // what the first change was will never be known
 		}
 	}
-	i.advance(resp.Header.Revision, events)
+	i.advance(resp.Header.Revision, events, true)
 	return nil
 }
 
@@ -120,7 +122,7 @@ func difference(from, to *btree.BTreeG[entry], revision int64) []Event {
 var errBehind = errors.New("it told nothing of what was written")
 
 // follow keeps the image up to date until ctx ends. A watch that was cut goes on from where it was, so that each step is told; only where
-// etcd does not know the steps any more, everything is listed.
+// etcd does not know the steps any more, everything is listed, and who wants each step has to do so as well.
 func (i *image) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := i.watch(ctx)
@@ -154,7 +156,8 @@ func (i *image) watch(ctx context.Context) error {
 	i.mu.Lock()
 	next := i.revision + 1
 	i.mu.Unlock()
-	changes := i.client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(next), clientv3.WithCreatedNotify())
+	member, at := i.members.now()
+	changes := member.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(next), clientv3.WithCreatedNotify())
 	select {
 	case <-i.behind: // of the watch before
 	default:
@@ -162,12 +165,14 @@ func (i *image) watch(ctx context.Context) error {
 	for {
 		select {
 		case <-i.behind:
+			i.members.leave(at)
 			return errBehind
 		case resp, ok := <-changes:
 			if !ok {
 				return ctx.Err()
 			}
 			if err := resp.Err(); err != nil {
+				i.members.leave(at)
 				return fmt.Errorf("watch from revision %d: %w", next, err)
 			}
 			if resp.Created && resp.Header.Revision < next-1 {
@@ -184,8 +189,10 @@ func (i *image) watch(ctx context.Context) error {
 func (i *image) sameLife(ctx context.Context, revision int64) error {
 	ctx, cancel := context.WithTimeout(ctx, tryWithin)
 	defer cancel()
-	resp, err := i.client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	member, at := i.members.now()
+	resp, err := member.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
+		i.members.leave(at)
 		return err
 	}
 	if resp.Header.Revision < revision {
@@ -209,7 +216,7 @@ func (i *image) take(changes []*clientv3.Event) {
 				events = append(events, e)
 			}
 		}
-		i.advance(revision, events)
+		i.advance(revision, events, false)
 		changes = changes[n:]
 	}
 }
@@ -238,11 +245,11 @@ func (i *image) change(c *clientv3.Event) (Event, bool) {
 }
 
 // advance moves the image to a revision and tells everybody.
-func (i *image) advance(revision int64, events []Event) {
+func (i *image) advance(revision int64, events []Event, merged bool) {
 	i.revision, i.view = revision, nil
 	close(i.moved)
 	i.moved = make(chan struct{})
-	i.history.add(revision, events)
+	i.history.add(revision, events, merged)
 }
 
 // reached waits until the image holds revision. Where nothing comes for a while, the watch is at a member that stands still or is cut
@@ -264,14 +271,19 @@ func (i *image) reached(ctx context.Context, revision int64) error {
 		case <-moved:
 			silent.Reset(silentMost)
 		case <-silent.C:
-			select {
-			case i.behind <- struct{}{}:
-			default: // somebody asked already
-			}
+			i.hurry()
 			silent.Reset(silentMost)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// hurry asks for another watch.
+func (i *image) hurry() {
+	select {
+	case i.behind <- struct{}{}:
+	default: // somebody asked already
 	}
 }
 

@@ -17,9 +17,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
-
-	v1 "weft/api/v1"
 )
 
 // Errors of this package.
@@ -48,16 +45,18 @@ type Config struct {
 
 // Store is open until Close.
 type Store struct {
-	cfg    Config
-	etcd   *embed.Etcd // nil: external
-	client *clientv3.Client
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
+	cfg     Config
+	etcd    *embed.Etcd // nil: external
+	members *members
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
 
 	image    *image
+	within   time.Duration // writeWithin, but for tests
 	name     string        // of this process among those that write; begins the ids of its writes
 	writes   atomic.Uint64 // counts them
 	strained atomic.Bool   // the last write got no answer
+	health   atomic.Pointer[trouble]
 	scopes   sync.Map      // scope name: chan struct{}, a lock; writers of one scope in this process take turns
 	counting chan struct{} // a lock of the writer that draws numbers from counters; taken after its scopes
 }
@@ -67,7 +66,7 @@ const dialTimeout = 10 * time.Second
 
 // Open starts the embedded etcd or connects to the external one, and reads everything.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{cfg: cfg, name: rand.Text() + "-", counting: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, within: writeWithin, name: rand.Text() + "-", counting: make(chan struct{}, 1)}
 	endpoints := cfg.Endpoints
 	if len(endpoints) == 0 {
 		e, endpoint, err := startEmbedded(ctx, cfg)
@@ -78,21 +77,20 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	run, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, TLS: cfg.TLS, DialTimeout: dialTimeout, Logger: zap.NewNop(), Context: run,
-		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to etcd at %v: %w", endpoints, err), s.Close())
+	s.image = newImage(cfg.Log)
+	var err error
+	if s.members, err = connect(run, endpoints, cfg.TLS, s.image.hurry); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
-	s.client = client
-	s.image = newImage(client, cfg.Log)
+	s.image.members = s.members
 	first, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := s.image.list(first); err != nil {
 		return nil, errors.Join(fmt.Errorf("read etcd at %v: %w", endpoints, err), s.Close())
 	}
+	s.image.recall(first)
 	s.wg.Go(func() { s.image.follow(run) })
+	s.wg.Go(func() { s.look(run) })
 	if cfg.TLS != nil {
 		s.wg.Go(func() { lookForStrangers(run, endpoints, cfg.TLS, cfg.Log) })
 	}
@@ -104,10 +102,8 @@ func (s *Store) Close() error {
 	s.stop()
 	s.wg.Wait()
 	var err error
-	if s.client != nil {
-		if cerr := s.client.Close(); !errors.Is(cerr, context.Canceled) {
-			err = cerr
-		}
+	if s.members != nil {
+		err = s.members.close()
 	}
 	if s.image != nil {
 		s.image.close()
@@ -121,16 +117,25 @@ func (s *Store) Close() error {
 // View returns the image as it is now. It does not change any more, and costs nothing to take.
 func (s *Store) View() *View { return s.image.current() }
 
-// Changes returns the changes after revision since, one batch a revision, and then those to come. The channel ends with
-// ctx, with the store, or when the reader is too slow: then list and follow again. The error is ErrCompacted where the
+// Changes returns the changes after revision since, one batch a revision, and then those to come: each of them. The channel ends with
+// ctx, with the store, when the reader is too slow, or where a step was missed: then list and follow again. The error is ErrCompacted where the
 // changes are no longer kept, or since is a revision that the store never had.
 func (s *Store) Changes(ctx context.Context, since int64) (<-chan []Event, error) {
+	return s.follow(ctx, since, true)
+}
+
+// Differences is like Changes, but steps that were missed, because etcd had compacted them, are told as one that leads to the same end.
+func (s *Store) Differences(ctx context.Context, since int64) (<-chan []Event, error) {
+	return s.follow(ctx, since, false)
+}
+
+func (s *Store) follow(ctx context.Context, since int64, each bool) (<-chan []Event, error) {
 	if s.etcd == nil && since > s.View().Revision() { // another server was ahead of this one
 		if err := s.CatchUp(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return s.image.subscribe(ctx, since)
+	return s.image.subscribe(ctx, since, each)
 }
 
 // CatchUp waits until View holds all that was written before, by other servers, too.
@@ -138,11 +143,7 @@ func (s *Store) CatchUp(ctx context.Context) error {
 	if s.etcd != nil {
 		return nil
 	}
-	within := writeWithin
-	if s.strained.Load() {
-		within = strainedWithin
-	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
 	revision, err := s.now(ctx)
 	if err == nil {
@@ -158,36 +159,17 @@ func (s *Store) CatchUp(ctx context.Context) error {
 func (s *Store) now(ctx context.Context) (int64, error) {
 	for {
 		try, cancel := context.WithTimeout(ctx, tryWithin)
-		resp, err := s.client.Get(clientv3.WithRequireLeader(try), prefix+"f/", clientv3.WithCountOnly())
+		member, i := s.members.now()
+		resp, err := member.Get(clientv3.WithRequireLeader(try), prefix+"f/", clientv3.WithCountOnly())
 		cancel()
 		if err == nil {
 			return resp.Header.Revision, nil
 		}
+		s.members.leave(i)
 		select {
 		case <-ctx.Done():
 			return 0, err
 		case <-time.After(tryAgain):
 		}
 	}
-}
-
-// Status asks etcd how it is.
-func (s *Store) Status(ctx context.Context) (v1.StoreStatus, error) {
-	st := v1.StoreStatus{Embedded: s.etcd != nil}
-	start := time.Now()
-	if _, err := s.client.Get(ctx, prefix+"f/", clientv3.WithCountOnly()); err != nil {
-		return st, fmt.Errorf("read etcd: %w", err)
-	}
-	st.LatencyMS = float64(time.Since(start).Microseconds()) / 1000
-	members, err := s.client.MemberList(ctx)
-	if err != nil {
-		return st, fmt.Errorf("list members of etcd: %w", err)
-	}
-	st.Members = len(members.Members)
-	m, err := s.client.Status(ctx, s.client.Endpoints()[0])
-	if err != nil {
-		return st, fmt.Errorf("status of etcd: %w", err)
-	}
-	st.Version, st.SizeBytes = m.Version, m.DbSize
-	return st, nil
 }

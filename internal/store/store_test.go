@@ -122,7 +122,7 @@ func increment(ctx context.Context, s *Store) error {
 // TestTwoServersDoNotLoseWrites has two stores on one etcd write in the same scope: locks inside a process do not help.
 func TestTwoServersDoNotLoseWrites(t *testing.T) {
 	first := open(t, t.TempDir())
-	second, err := Open(t.Context(), Config{Endpoints: first.client.Endpoints(), Log: slog.New(slog.DiscardHandler)})
+	second, err := Open(t.Context(), Config{Endpoints: first.members.endpoints(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestSlowReaderIsEndedAndHoldsNobodyUp(t *testing.T) {
 	}
 	for i := range readerMost + 10 {
 		s.image.mu.Lock()
-		s.image.advance(s.image.revision+1, []Event{{Type: v1.EventAdded, Object: tenant(fmt.Sprint("t", i))}})
+		s.image.advance(s.image.revision+1, []Event{{Type: v1.EventAdded, Object: tenant(fmt.Sprint("t", i))}}, false)
 		s.image.mu.Unlock()
 	}
 	n := 0
@@ -330,7 +330,7 @@ func TestSlowReaderIsEndedAndHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// TestCompactionUnderTheWatch cuts the watch, compacts what came meanwhile, and wants the difference as events.
+// TestCompactionUnderTheWatch cuts the watch, compacts what came meanwhile, and wants the difference as events; who asked for each step is told to list.
 func TestCompactionUnderTheWatch(t *testing.T) {
 	s := open(t, t.TempDir())
 	put(t, s, "", tenant("stays"), tenant("goes"))
@@ -338,12 +338,15 @@ func TestCompactionUnderTheWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost := newImage(s.client, s.cfg.Log)
+	lost := newImage(s.cfg.Log)
+	lost.members = s.members
 	if err := lost.list(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	old, err := lost.subscribe(t.Context(), lost.revision)
-	if err != nil {
+	since := lost.revision
+	old, err1 := lost.subscribe(t.Context(), since, false)
+	each, err2 := lost.subscribe(t.Context(), since, true)
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Update(t.Context(), []string{""}, func(tx *Tx) error {
@@ -354,7 +357,7 @@ func TestCompactionUnderTheWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	rev := put(t, s, "", tenant("comes-too"))
-	if _, err := s.client.Compact(t.Context(), rev); err != nil {
+	if _, err := s.members.clients[0].Compact(t.Context(), rev); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -369,6 +372,12 @@ func TestCompactionUnderTheWatch(t *testing.T) {
 	for _, e := range <-old {
 		got[string(e.Type)]++
 	}
+	if _, ok := <-each; ok {
+		t.Error("who wants each step was told of the difference")
+	}
+	if _, err := lost.subscribe(t.Context(), since, true); !errors.Is(err, ErrCompacted) {
+		t.Errorf("who wants each step, and begins before: %v", err)
+	}
 	if got["ADDED"] != 2 || got["DELETED"] != 1 || lost.current().Count(v1.KindTenant) != 3 {
 		t.Errorf("events %v, %d tenants", got, lost.current().Count(v1.KindTenant))
 	}
@@ -377,7 +386,7 @@ func TestCompactionUnderTheWatch(t *testing.T) {
 
 func TestUnreadableKeyHurtsNobodyElse(t *testing.T) {
 	s := open(t, t.TempDir())
-	if _, err := s.client.Put(t.Context(), objectKey(v1.KindTenant, "", "bad"), "{"); err != nil {
+	if _, err := s.members.clients[0].Put(t.Context(), objectKey(v1.KindTenant, "", "bad"), "{"); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, "", tenant("good"))

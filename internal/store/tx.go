@@ -35,11 +35,7 @@ const (
 // returned as it is, and nothing is written; it, too, is one of a view that nothing had changed since. The revision is that of the
 // write, or of the view where there was nothing to write. A write that took too long may have been done all the same.
 func (s *Store) Update(ctx context.Context, scopes []string, fn func(tx *Tx) error) (int64, error) {
-	within := writeWithin
-	if s.strained.Load() {
-		within = strainedWithin
-	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
 	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
 	unlock, err := s.lock(ctx, scopes)
