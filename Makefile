@@ -20,7 +20,7 @@ timed = @start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - s
 .PHONY: help build deb sbom vuln release generate fmt lint test test-form test-supply test-unit test-fuzz test-root scenario operate soak lab demo bench vm fuzz deps clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/weft
 	$(GO_ENV) $(GO_BUILD) -o bin/weft ./cmd/weft

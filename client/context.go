@@ -219,7 +219,7 @@ func (x Context) Client() (*Client, error) {
 func (x Context) read(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		fix := "correct the context's path, or remove the context"
+		fix := "correct the context's path with 'weft context add', or take it away with 'weft context remove'"
 		if errors.Is(err, fs.ErrPermission) {
 			fix = "run the command as a user who may read it, for example with sudo"
 		}

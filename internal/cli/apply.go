@@ -4,11 +4,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +16,6 @@ import (
 	v1 "weft/api/v1"
 	"weft/client"
 	"weft/internal/cli/outcome"
-	"weft/internal/cli/show"
 	"weft/internal/cli/term"
 )
 
@@ -156,83 +152,4 @@ func apply(ctx context.Context, env *term.Env, c *client.Client, docs []v1.Objec
 		return err
 	}
 	return w.Await(ctx, env, c, res.Items)
-}
-
-func newCreateCommand(env *term.Env) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "create",
-		Short: "Create one resource without a file",
-		Example: `  weft create tenant green
-  weft create port red/mine --subnet web`,
-	}
-	var quotaPorts int
-	tenant := &cobra.Command{
-		Use: "tenant NAME", Short: "Create a tenant", Args: cobra.ExactArgs(1),
-		Example: "  weft create tenant green\n  weft create tenant green --max-ports 100",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t := &v1.Tenant{TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindTenant}, Metadata: v1.Metadata{Name: args[0]}}
-			t.Spec.Quota.Ports = quotaPorts
-			return create(cmd.Context(), env, t)
-		},
-	}
-	tenant.Flags().IntVar(&quotaPorts, "max-ports", 0, "quota of ports; default: the system's")
-	var subnet, node string
-	var addresses, sources []string
-	port := &cobra.Command{
-		Use: "port TENANT/NAME", Short: "Create a port", Args: cobra.ExactArgs(1),
-		Example: "  weft create port red/mine --subnet web\n  weft create port red/mine --subnet web --address 10.0.1.77,fd00:0:0:1::77 --node host-2\n  weft create port red/fw-1 --subnet fw --allow-source 0.0.0.0/0,::/0",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := env.Target()
-			if err != nil {
-				return err
-			}
-			p := &v1.Port{TypeMeta: v1.TypeMeta{APIVersion: v1.APIVersion, Kind: v1.KindPort}, Spec: v1.PortSpec{Subnet: subnet, Node: node}}
-			if p.Tenant, p.Name, err = term.ParsePort(args[0], t.Tenant); err != nil {
-				return err
-			}
-			for _, address := range addresses {
-				a, err := netip.ParseAddr(address)
-				if err != nil {
-					return term.Usagef("--address %s is not an address such as 10.0.1.77 or fd00::77", address)
-				}
-				p.Spec.Addresses = append(p.Spec.Addresses, a)
-			}
-			for _, source := range sources {
-				s, err := netip.ParsePrefix(source)
-				if err != nil {
-					return term.Usagef("--allow-source %s is not a range such as 10.0.9.0/24 or ::/0", source)
-				}
-				p.Spec.AllowedSources = append(p.Spec.AllowedSources, s)
-			}
-			return create(cmd.Context(), env, p)
-		},
-	}
-	f := port.Flags()
-	f.StringVar(&subnet, "subnet", "", "subnet of the port (required)")
-	f.StringSliceVar(&addresses, "address", nil, "addresses of the port, one of each family at most; default: the lowest that are free")
-	f.StringSliceVar(&sources, "allow-source", nil, "ranges that it may send from besides its own addresses")
-	f.StringVar(&node, "node", "", "node on which the port may be attached; default: any")
-	cmd.AddCommand(tenant, port)
-	return cmd
-}
-
-// create writes a resource that must not exist yet.
-func create(ctx context.Context, env *term.Env, o v1.Object) error {
-	c, _, err := env.Client()
-	if err != nil {
-		return err
-	}
-	if _, err := c.Get(ctx, o.GetKind(), o.Meta().Tenant, o.Meta().Name); err == nil {
-		return &v1.Error{Code: v1.CodeInUse, Object: v1.ID(o), Message: "it exists already", Fix: "choose another name, or change it with 'weft apply'"}
-	}
-	res, err := c.Apply(ctx, []v1.Object{o}, client.ApplyOptions{})
-	if err != nil {
-		return err
-	}
-	outcome.Print(env, res)
-	var p v1.Port
-	if o.GetKind() == v1.KindPort && json.Unmarshal(res.Items[0].Object, &p) == nil {
-		fmt.Fprintf(env.Out, "address %s, MAC %s\n", show.Joined(p.Status.Addresses), p.Status.MAC)
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"weft/internal/cli/accesscmd"
 	"weft/internal/cli/auditcmd"
 	"weft/internal/cli/benchcmd"
+	"weft/internal/cli/createcmd"
 	"weft/internal/cli/editcmd"
 	"weft/internal/cli/explaincmd"
 	"weft/internal/cli/labcmd"
@@ -41,8 +42,6 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 
-		SuggestionsMinimumDistance: 2,
-
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -58,7 +57,7 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 	f.StringVar(&env.Color, "color", "auto", "colours: auto, always, never")
 	root.SetFlagErrorFunc(wrongFlag)
 	root.AddGroup(&cobra.Group{ID: "resources", Title: "Resources:"}, &cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "run", Title: "Run:"})
-	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), newCreateCommand(env), newDiffCommand(env), newDeleteCommand(env), editcmd.New(env, names.Refs(env)), waitcmd.New(env, names.Refs(env)), explaincmd.New(env))
+	group(root, "resources", newGetCommand(env), newDescribeCommand(env), newApplyCommand(env), createcmd.New(env), newDiffCommand(env), newDeleteCommand(env), editcmd.New(env, names.Refs(env)), waitcmd.New(env, names.Refs(env)), explaincmd.New(env))
 	group(root, "operate", newStatusCommand(env), newCheckCommand(env), tracecmd.New(env, names.Ports(env, 2)), newDumpCommand(env), newAttachCommand(env), newDetachCommand(env), nodecmd.New(env, names.Nodes(env)), newContextCommand(env))
 	group(root, "operate", append(accesscmd.New(env), auditcmd.New(env))...)
 	group(root, "run", append(extra, labcmd.New(env), benchcmd.New(env))...)
@@ -74,6 +73,12 @@ one API and one picture. 'weft lab up' shows all of it on one machine.`,
 
 // wrongFlag says of a flag that there is not which one it may have meant.
 func wrongFlag(cmd *cobra.Command, err error) error {
+	if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+		return term.Usagef("%w (see '%s --help')", knownCommand(cmd, words), cmd.CommandPath()) // the flag is that command's
+	}
+	if bad := (*pflag.InvalidValueError)(nil); errors.As(err, &bad) {
+		return wrongValue(bad.GetFlag(), bad.GetValue(), err)
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
 		return term.Usage(err)
@@ -88,12 +93,22 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	return term.Usagef("%w; did you mean --%s?", err, like)
 }
 
+// wrongValue says what a flag wants, where its type tells.
+func wrongValue(f *pflag.Flag, value string, err error) error {
+	want := map[string]string{"duration": "a time such as 90s, 15m or 24h", "int": "a number", "uint": "a number", "float64": "a number", "bool": "true or false"}[f.Value.Type()]
+	if want == "" {
+		return term.Usage(err)
+	}
+	return term.Usagef("--%s %s: write %s", f.Name, value, want)
+}
+
 // knownCommand refuses a first word that is no command, and tells what it may have meant.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	hint := ""
+	cmd.SuggestionsMinimumDistance = 2
 	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
 		hint = "; did you mean " + strings.Join(like, " or ") + "?"
 	}
@@ -115,13 +130,28 @@ func wrapArgs(cmd *cobra.Command) {
 	}
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return term.Usagef("%w (see '%s --help')", err, c.CommandPath())
+			err := check(c, args)
+			switch {
+			case err == nil:
+				return nil
+			case strings.Contains(err.Error(), " arg(s)"), strings.HasPrefix(err.Error(), "unknown command "): // cobra's words
+				err = wrongNumber(c, check, args)
 			}
-			return nil
+			return term.Usagef("%w (see '%s --help')", err, c.CommandPath())
 		}
 	}
 	for _, c := range cmd.Commands() {
 		wrapArgs(c)
 	}
+}
+
+// wrongNumber says of arguments that are too few or too many how the command is called.
+func wrongNumber(c *cobra.Command, check cobra.PositionalArgs, args []string) error {
+	line := strings.TrimSuffix(c.UseLine(), " [flags]")
+	for i := len(args) - 1; i >= 0; i-- {
+		if check(c, args[:i]) == nil {
+			return fmt.Errorf("%q is one too many; write: %s", args[i], line)
+		}
+	}
+	return fmt.Errorf("something is missing; write: %s", line)
 }

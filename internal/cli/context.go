@@ -56,6 +56,17 @@ func newContextCommand(env *term.Env) *cobra.Command {
 			return err
 		},
 	}
+	remove := &cobra.Command{
+		Use: "remove NAME", Short: "Remove a context; the token in it stays good", Args: cobra.ExactArgs(1), Example: "  weft context remove red-viewer\n  weft context use prod && weft context remove dc1",
+		ValidArgsFunction: names.Contexts,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return client.UpdateContexts(func(c *client.Contexts) error {
+				_, err := c.Get(args[0])
+				c.Remove(args[0])
+				return err
+			})
+		},
+	}
 	var add client.Context
 	addCmd := &cobra.Command{
 		Use: "add NAME --server URL", Short: "Add a context, or change it, and make it current", Args: cobra.ExactArgs(1),
@@ -73,6 +84,6 @@ func newContextCommand(env *term.Env) *cobra.Command {
 	f.StringVar(&add.Server, "server", "", "URL of the API, such as https://weft.example:7443")
 	f.StringVar(&add.CAFile, "ca-file", "", "certificate of the server's authority (ca.pem)")
 	f.StringVar(&add.TokenFile, "token-file", "", "file with the token (admin.token)")
-	cmd.AddCommand(list, current, use, addCmd)
+	cmd.AddCommand(list, current, use, addCmd, remove)
 	return cmd
 }

@@ -19,13 +19,8 @@ import (
 
 // Register gives the flags of every command the values that they can have.
 func Register(env *term.Env, root *cobra.Command) {
-	of := func(kind v1.Kind) cobra.CompletionFunc {
-		return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-			return list(cmd.Context(), env, string(kind), begun), cobra.ShellCompDirectiveNoFileComp
-		}
-	}
 	values := map[string]cobra.CompletionFunc{
-		"context": Contexts, "tenant": of(v1.KindTenant), "node": of(v1.KindNode),
+		"context": Contexts, "tenant": OfKind(env, v1.KindTenant), "node": OfKind(env, v1.KindNode),
 		"color": cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp),
 	}
 	var walk func(*cobra.Command)
@@ -43,6 +38,13 @@ func Register(env *term.Env, root *cobra.Command) {
 		}
 	}
 	walk(root)
+}
+
+// OfKind completes any word with the names of a kind.
+func OfKind(env *term.Env, kind v1.Kind) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return list(cmd.Context(), env, string(kind), begun), cobra.ShellCompDirectiveNoFileComp
+	}
 }
 
 // formats completes those values of -o that its usage names.

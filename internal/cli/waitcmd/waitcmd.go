@@ -65,7 +65,7 @@ ends with 6 where --timeout passes first.`,
 			return waitAll(ctx, env, c, refs, target.Tenant, cond, timeout)
 		},
 	}
-	cmd.Flags().StringVar(&what, "for", "", "what to wait for: condition=Ready, condition=Applied, create, delete, field=PATH=VALUE")
+	cmd.Flags().StringVar(&what, "for", "", "what to wait for: condition=Ready, condition=Applied, create, delete, field=PATH, field=PATH=VALUE")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions([]string{"condition=Ready", "condition=Applied", "create", "delete", "field="}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)) // fails only where the flag does not exist
 	return cmd
