@@ -96,7 +96,7 @@ operate: build ## what docs/operate says, run on three clean machines with syste
 	$(call timed,operate,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/operate)
 
 test-bench: build ## each bench for a moment, by itself: it takes all processors (as root)
-	$(call timed,bench,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./bench/overlay)
+	$(call timed,bench,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 -p 1 ./bench/overlay ./bench/control)
 
 vm: build ## a virtual machine on a tap of the lab (as root)
 	$(call timed,vm,REQUIRE_PRIVILEGED=1 WEFT_BIN=$(CURDIR)/bin/weft go test -count=1 ./test/vm)
@@ -113,8 +113,9 @@ lab: build ## bring the lab up (as root)
 demo: ## build, bring a data centre up, show that it works, leave it running (as root)
 	@tools/demo
 
-bench: build ## measure the packet path beside what the kernel has, on a quiet machine; four minutes (as root)
+bench: build ## measure packet path and control plane, on a quiet machine; ten minutes (as root)
 	bin/weft bench overlay
+	bin/weft bench control
 
 fuzz: ## fuzz each decoder of bytes from outside: every Fuzz function there is; TIME=60s
 	@tools/fuzz $(or $(TIME),60s)

@@ -41,6 +41,7 @@ var layers = []struct{ folder, may string }{
 	{"bpf", "internal/node internal/netns internal/southbound internal/trace"},
 	// From outside: what a user could do as well.
 	{"lab", "api client internal/netns"},
+	{"bench/control", "api client bench internal/southbound internal/node internal/agent/enrol"},
 	{"bench", "api client lab internal/netns"},
 	{"internal/cli", "api client internal/audit lab bench"},
 	{"test/linear", "api client internal/store internal/server"}, // it runs servers, on an etcd that it can break

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"runtime/debug"
@@ -19,8 +20,11 @@ import (
 //
 //	store --> changes --> dirty VPCs --> workers: view -> graph -> hub
 //
-// A VPC that is marked many times while it waits is computed once, from the newest view. One VPC is computed by one
-// worker at a time; VPCs do not wait for each other beyond the number of workers.
+// A VPC that is marked many times while it waits is computed once. One VPC is computed by one worker at a time; VPCs do not
+// wait for each other beyond the number of workers.
+//
+// Where only ports have changed since a VPC was computed, the rows of those ports are, in the state that the changes have
+// brought them to (a step); anything else computes it whole, from the newest view.
 type controller struct {
 	store *store.Store
 	hub   *southbound.Hub
@@ -35,8 +39,8 @@ type controller struct {
 	mu      sync.Mutex // guards below
 	wake    *sync.Cond // the queue got longer, or closed
 	queue   []vpcID
-	waiting map[vpcID]bool   // in the queue
-	running map[vpcID]bool   // being computed; true: marked again meanwhile
+	waiting map[vpcID]*todo  // in the queue
+	running map[vpcID]*todo  // being computed; not nil: marked again meanwhile
 	done    map[vpcID]done   // the latest computation
 	holders map[uint32]vpcID // who has rows under a VNI
 	first   map[vpcID]bool   // until ready: what is not computed yet; nil: not begun
@@ -46,10 +50,42 @@ type controller struct {
 // vpcID names a VPC.
 type vpcID struct{ tenant, name string }
 
-// done is what the latest computation of a VPC was made of.
+// done is what the latest computation of a VPC was made of. It is never changed, but replaced.
 type done struct {
-	revision int64  // of the view
+	revision int64  // that the rows are of
 	vni      uint32 // under which the rows stand
+
+	// What steps begin with, as of that revision; hosts is empty where the next computation must be whole.
+	base  graph.Resources // without ports
+	ways  map[string]bool // ports that routes lead to
+	hosts map[uint16]int  // attached ports of each node
+}
+
+// todo is why a VPC has to be computed.
+type todo struct {
+	whole bool
+	ports []portChange // in order; else, and no more than stepMost
+}
+
+// portChange is one step in the life of a port of the VPC.
+type portChange struct {
+	revision int64
+	old, now *v1.Port // nil: it was, or is, not there
+}
+
+// stepMost is how many changes of ports wait for a step; with more, computing the VPC whole costs no more.
+const stepMost = 4096
+
+func (t *todo) add(more *todo) *todo {
+	if t == nil {
+		t = &todo{}
+	}
+	if t.whole = t.whole || more.whole || len(t.ports)+len(more.ports) > stepMost; t.whole {
+		t.ports = nil
+		return t
+	}
+	t.ports = append(t.ports, more.ports...)
+	return t
 }
 
 const (
@@ -61,7 +97,7 @@ func newController(st *store.Store, hub *southbound.Hub, log *slog.Logger) *cont
 	c := &controller{
 		store: st, hub: hub, log: log, removed: func(*v1.Node) {},
 		rows:    func(r graph.Resources) graph.Rows { return graph.Compute(graph.Resolve(r)) },
-		waiting: make(map[vpcID]bool), running: make(map[vpcID]bool), done: make(map[vpcID]done), holders: make(map[uint32]vpcID),
+		waiting: make(map[vpcID]*todo), running: make(map[vpcID]*todo), done: make(map[vpcID]done), holders: make(map[uint32]vpcID),
 		ready: make(chan struct{}),
 	}
 	c.wake = sync.NewCond(&c.mu)
@@ -139,6 +175,9 @@ func (c *controller) hasComputedLocked(id vpcID) {
 
 // take marks the VPCs that an event concerns.
 func (c *controller) take(e store.Event) {
+	if c.takePort(e) {
+		return
+	}
 	for _, o := range []v1.Object{e.Old, e.Object} {
 		switch o := o.(type) {
 		case *v1.VPC:
@@ -147,13 +186,27 @@ func (c *controller) take(e store.Event) {
 			c.mark(vpcID{o.Tenant, o.Spec.VPC})
 		case *v1.RouteTable:
 			c.mark(vpcID{o.Tenant, o.Spec.VPC})
-		case *v1.Port:
-			c.mark(vpcID{o.Tenant, o.Status.VPC})
 		case *v1.Node:
 			c.takeNode(e, o)
 			return
 		}
 	}
+}
+
+// takePort marks the VPC of a port, for a step; it reports whether the event is of one.
+func (c *controller) takePort(e store.Event) bool {
+	old, was := e.Old.(*v1.Port)
+	now, is := e.Object.(*v1.Port)
+	switch {
+	case was && is && old.Status.VPC != now.Status.VPC:
+		c.markFor(vpcID{old.Tenant, old.Status.VPC}, &todo{ports: []portChange{{e.Revision, old, nil}}})
+		c.markFor(vpcID{now.Tenant, now.Status.VPC}, &todo{ports: []portChange{{e.Revision, nil, now}}})
+	case is:
+		c.markFor(vpcID{now.Tenant, now.Status.VPC}, &todo{ports: []portChange{{e.Revision, old, now}}})
+	case was:
+		c.markFor(vpcID{old.Tenant, old.Status.VPC}, &todo{ports: []portChange{{e.Revision, old, nil}}})
+	}
+	return was || is
 }
 
 // takeNode marks the VPCs with ports on a node whose address or number changed.
@@ -173,22 +226,25 @@ func (c *controller) takeNode(e store.Event, n *v1.Node) {
 	}
 }
 
-// mark queues a VPC unless it waits already.
-func (c *controller) mark(id vpcID) {
+// mark queues a VPC to be computed whole.
+func (c *controller) mark(id vpcID) { c.markFor(id, &todo{whole: true}) }
+
+// markFor queues a VPC unless it waits already, and notes why.
+func (c *controller) markFor(id vpcID, why *todo) {
 	if id.name == "" {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, busy := c.running[id]; busy {
-		c.running[id] = true
+	if again, busy := c.running[id]; busy {
+		c.running[id] = again.add(why)
 		return
 	}
-	if !c.waiting[id] {
-		c.waiting[id] = true
+	if c.waiting[id] == nil {
 		c.queue = append(c.queue, id)
 		c.wake.Signal()
 	}
+	c.waiting[id] = c.waiting[id].add(why)
 }
 
 func (c *controller) close() {
@@ -211,12 +267,13 @@ func (c *controller) work() {
 		}
 		id := c.queue[0]
 		c.queue = c.queue[1:]
+		why := c.waiting[id]
 		delete(c.waiting, id)
-		c.running[id] = false
+		c.running[id] = nil
 		last := c.done[id]
 		c.mu.Unlock()
 
-		now := c.compute(id, last)
+		now := c.compute(id, last, why)
 
 		c.mu.Lock()
 		if now.vni == 0 {
@@ -229,21 +286,69 @@ func (c *controller) work() {
 		again := c.running[id]
 		delete(c.running, id)
 		c.mu.Unlock()
-		if again {
-			c.mark(id)
+		if again != nil {
+			c.markFor(id, again)
 		}
 	}
 }
 
-// compute makes the hub's rows of one VPC what the newest view says. Where that cannot be, its rows stay as they were and
-// its status says that they wait; the other VPCs go on.
-func (c *controller) compute(id vpcID, last done) (now done) {
+// compute brings the hub's rows of one VPC up to date. Where that cannot be, its rows stay as they were and its status says
+// that they wait; the other VPCs go on.
+func (c *controller) compute(id vpcID, last done, why *todo) (now done) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("rows of a VPC cannot be computed", "tenant", id.tenant, "vpc", id.name, "panic", p, "stack", string(debug.Stack()))
-			now = last
+			now = done{revision: last.revision, vni: last.vni}
 		}
 	}()
+	if now, ok := c.step(last, why); ok {
+		return now
+	}
+	return c.whole(id, last)
+}
+
+// step computes the rows of the ports that have changed since the latest computation; ok is false where that is not enough.
+func (c *controller) step(last done, why *todo) (now done, ok bool) {
+	if why.whole || len(last.hosts) == 0 {
+		return last, false
+	}
+	now = last
+	first, latest := make(map[string]*v1.Port), make(map[string]*v1.Port)
+	for _, p := range why.ports {
+		if p.revision <= last.revision {
+			continue // the view was ahead
+		}
+		now.revision = p.revision
+		name := cmp.Or(p.now, p.old).Name
+		if last.ways[name] {
+			return last, false
+		}
+		if _, again := first[name]; !again {
+			first[name] = p.old
+		}
+		latest[name] = p.now
+	}
+	delta, hosts, ok := graph.Step(last.base, present(first), present(latest), last.hosts)
+	if !ok {
+		return last, false
+	}
+	c.hub.Change(last.vni, delta)
+	now.hosts = hosts
+	return now, true
+}
+
+// present lists the ports that are there.
+func present(ports map[string]*v1.Port) (out []*v1.Port) {
+	for _, p := range ports {
+		if p != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// whole makes the hub's rows of one VPC what the newest view says.
+func (c *controller) whole(id vpcID, last done) done {
 	view := c.store.View()
 	res, ok := gather(view, id)
 	if last.vni != 0 && (!ok || res.VPC.Status.VNI != last.vni) {
@@ -260,7 +365,20 @@ func (c *controller) compute(id vpcID, last done) (now done) {
 	}
 	rows := c.rows(res)
 	c.hub.Update(vni, rows.Common, rows.Own)
-	return done{revision: view.Revision(), vni: vni}
+	now := done{revision: view.Revision(), vni: vni, base: res, ways: graph.Ways(res.RouteTables), hosts: make(map[uint16]int, len(rows.Own))}
+	now.base.Ports = nil
+	now.base.Node = func(name string) *v1.Node { return nodeNamed(c.store.View(), name) }
+	for n, ports := range rows.Own {
+		now.hosts[n] = len(ports)
+	}
+	return now
+}
+
+func nodeNamed(view *store.View, name string) *v1.Node {
+	if n, ok := view.Get(v1.KindNode, "", name); ok {
+		return n.(*v1.Node)
+	}
+	return nil
 }
 
 // hold gives the rows under a VNI to one VPC; while it has them, no other can mix its own with them.
@@ -312,11 +430,6 @@ func gather(view *store.View, id vpcID) (res graph.Resources, ok bool) {
 			res.Ports = append(res.Ports, p)
 		}
 	}
-	res.Node = func(name string) *v1.Node {
-		if n, ok := view.Get(v1.KindNode, "", name); ok {
-			return n.(*v1.Node)
-		}
-		return nil
-	}
+	res.Node = func(name string) *v1.Node { return nodeNamed(view, name) }
 	return res, true
 }

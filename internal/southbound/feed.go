@@ -38,6 +38,26 @@ func newFeed() *feed { return &feed{rows: make(map[Key]*feedRow)} }
 func (f *feed) replace(rows []Row, rev uint64) bool {
 	f.mark++
 	before := len(f.log)
+	f.put(rows, rev)
+	f.sweep(rev)
+	return f.logged(before, rev)
+}
+
+// change puts some rows and removes others, and logs the difference under rev. It reports whether there was any.
+func (f *feed) change(c Changes, rev uint64) bool {
+	before := len(f.log)
+	for _, k := range c.Deletes {
+		if _, ok := f.rows[k]; ok {
+			delete(f.rows, k)
+			f.log = append(f.log, change{rev, k, nil})
+		}
+	}
+	f.put(c.Upserts, rev)
+	return f.logged(before, rev)
+}
+
+// put adds rows, or puts them in the place of others.
+func (f *feed) put(rows []Row, rev uint64) {
 	for _, r := range rows {
 		k := r.Key()
 		old, ok := f.rows[k]
@@ -52,7 +72,10 @@ func (f *feed) replace(rows []Row, rev uint64) bool {
 			old.mark = f.mark
 		}
 	}
-	f.sweep(rev)
+}
+
+// logged ends a change under rev, before which the log had so many entries, and reports whether it has more.
+func (f *feed) logged(before int, rev uint64) bool {
 	if len(f.log) == before {
 		return false
 	}

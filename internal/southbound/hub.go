@@ -102,6 +102,56 @@ func (h *Hub) Update(vni uint32, common []Row, own map[uint16][]Row) bool {
 	return changed
 }
 
+// Delta is how the rows of one VPC change while most of them stay as they are.
+type Delta struct {
+	Common Changes            // for every node of the VPC
+	Own    map[uint16]Changes // for one node each, which hosts the VPC then, whether it did before or not
+	Left   []uint16           // nodes that host the VPC no more
+}
+
+// Changes are rows that come, or take the place of others, and rows that go.
+type Changes struct {
+	Upserts []Row
+	Deletes []Key
+}
+
+// Change is Update where only the difference is known. It reports whether anything changed. The VPC must have rows.
+func (h *Hub) Change(vni uint32, d Delta) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, ok := h.scopes[vni]
+	if !ok {
+		return false
+	}
+	rev := h.rev + 1
+	changed := false
+	for _, n := range d.Left { // before the common rows change, as in Update
+		if f, ok := s.own[n]; ok {
+			h.part(vni, s, n, f, rev)
+			changed = true
+		}
+	}
+	all := s.common.change(d.Common, rev)
+	changed = changed || all
+	for n, own := range d.Own {
+		mine := h.join(vni, s, n, rev)
+		mine = s.own[n].change(own, rev) || mine
+		if mine {
+			h.node(n).signal()
+		}
+		changed = changed || mine
+	}
+	if all {
+		for n := range s.own {
+			h.node(n).signal()
+		}
+	}
+	if changed {
+		h.rev = rev
+	}
+	return changed
+}
+
 // join makes node n one that hosts the VPC. It reports whether it was not before.
 func (h *Hub) join(vni uint32, s *scope, n uint16, rev uint64) bool {
 	if _, ok := s.own[n]; ok {
@@ -119,17 +169,22 @@ func (h *Hub) leave(vni uint32, s *scope, own map[uint16][]Row, rev uint64) bool
 		if _, ok := own[n]; ok {
 			continue
 		}
-		node := h.node(n)
-		for _, f := range []*feed{f, s.common} {
-			node.left.absorb(f, rev)
-		}
-		node.left.trim()
-		delete(s.own, n)
-		delete(node.joined, vni)
-		node.signal()
+		h.part(vni, s, n, f, rev)
 		changed = true
 	}
 	return changed
+}
+
+// part takes the VPC from node n, whose own rows are f.
+func (h *Hub) part(vni uint32, s *scope, n uint16, f *feed, rev uint64) {
+	node := h.node(n)
+	for _, f := range []*feed{f, s.common} {
+		node.left.absorb(f, rev)
+	}
+	node.left.trim()
+	delete(s.own, n)
+	delete(node.joined, vni)
+	node.signal()
 }
 
 // node returns the entry of node n, made if need be.
