@@ -23,17 +23,17 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/weft
-	$(GO_ENV) $(GO_BUILD) -o bin/weft ./cmd/weft
+	@$(GO_ENV) $(GO_BUILD) -o bin/weft ./cmd/weft
 
 deb: build ## build the Debian package, bin/weft_VERSION_ARCH.deb; ARCH=arm64 for another
-	$(if $(filter-out $(GOARCH),$(ARCH)),$(GO_ENV) GOARCH=$(ARCH) $(GO_BUILD) -o bin/deb/weft ./cmd/weft,install -D bin/weft bin/deb/weft)
-	cd tools && $(GO_ENV) go run -trimpath ./deb -root .. -binary bin/deb/weft -ask bin/weft -arch $(or $(ARCH),$(GOARCH)) -out ../bin -version '$(VERSION)' -time $(STAMP)
+	@$(if $(filter-out $(GOARCH),$(ARCH)),$(GO_ENV) GOARCH=$(ARCH) $(GO_BUILD) -o bin/deb/weft ./cmd/weft,install -D bin/weft bin/deb/weft)
+	@cd tools && $(GO_ENV) go run -trimpath ./deb -root .. -binary bin/deb/weft -ask bin/weft -arch $(or $(ARCH),$(GOARCH)) -out ../bin -version '$(VERSION)' -time $(STAMP)
 
 sbom: build ## write what the program is made of, bin/weft.cdx.json (CycloneDX)
-	cd tools && $(GO_ENV) go run -trimpath ./sbom -version '$(VERSION)' -time $(STAMP)
+	@cd tools && $(GO_ENV) go run -trimpath ./sbom -version '$(VERSION)' -time $(STAMP)
 
 vuln: ## look for known vulnerabilities in what weft calls; VULNDB=FOLDER has a copy of the database
-	cd tools && go run ./vuln $(if $(VULNDB),-db '$(abspath $(VULNDB))')
+	@cd tools && go run ./vuln $(if $(VULNDB),-db '$(abspath $(VULNDB))')
 
 release: ## build both packages, with checksums, in bin/release; what is known to be vulnerable or cannot be built again stops it
 	@test -z "$$(git status --porcelain)" || { echo "make release: there are changes that are not committed" >&2; exit 1; }

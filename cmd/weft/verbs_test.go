@@ -45,6 +45,7 @@ func testEdit(t *testing.T, s *system) {
 		{"mended", s.file("mend", "#!/bin/sh\nif grep -q 'did you mean spec.subnet' \"$1\"; then sed -i s/sbnet/subnet/ \"$1\"; else sed -i 's/subnet: /sbnet: /; s/shop/again/' \"$1\"; fi\n"), []string{"port", "red/web-1"}, 0, "configured", "again", false},
 		{"refused_by_the_server", s.file("far", "#!/bin/sh\nif grep -q OUTSIDE \"$1\"; then sed -i /addresses/d \"$1\"; else echo '  addresses: [10.9.9.9]' >>\"$1\"; sed -i s/again/back/ \"$1\"; fi\n"), []string{"port", "red/web-1"}, 0, "configured", "back", false},
 		{"given_up", "sed -i s/subnet:/sbnet:/", []string{"port", "red/web-1"}, 1, "UNKNOWN_FIELD", "back", true},
+		{"never_learns", "sed -i 's/^spec:/spec:\\n  nope: 1/'", []string{"port", "red/web-1"}, 1, "your text is kept", "back", true},
 		{"another_resource", "sed -i s/web-1/web-2/", []string{"port", "red/web-1"}, 1, "not this resource any more", "back", true},
 		{"editor_fails", "false", []string{"port", "red/web-1"}, 1, "ended with an error", "back", false},
 		{"conflict", s.file("race", "#!/bin/sh\nweft get port red/web-1 -o yaml | sed s/back/theirs/ | weft apply -f - >/dev/null\nsed -i s/back/mine/ \"$1\"\n"), []string{"port", "red/web-1"}, term.ExitConflict, "somebody changed it meanwhile", "theirs", true},

@@ -75,6 +75,9 @@ Where nothing was changed, nothing is sent.`,
 	return cmd
 }
 
+// mostTries bounds how often a text comes back: an editor that is a script, and makes another mistake each time, would go on for ever.
+const mostTries = 20
+
 // editing is one resource on its way through an editor.
 type editing struct {
 	env    *term.Env
@@ -95,7 +98,7 @@ func (e *editing) run(ctx context.Context) (res *v1.Result, err error) {
 	}
 	text, head, sent := was, e.welcome(), ""
 	var refused error // why the text came back
-	for {
+	for range mostTries {
 		if text, err = e.edit(ctx, head, text); err != nil {
 			return nil, e.kept(err, text != was)
 		}
@@ -121,6 +124,7 @@ func (e *editing) run(ctx context.Context) (res *v1.Result, err error) {
 		}
 		head, refused = e.complaint(err), err
 	}
+	return nil, e.kept(refused, true)
 }
 
 // create makes the file, for its owner only.
