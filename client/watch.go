@@ -159,6 +159,9 @@ func (w *watch) step(data []byte) error {
 // that tells what became of a resource on the nodes has the version of the last write, and is never repeated.
 func (w *watch) fresh(e WatchEvent) bool {
 	if e.Type == v1.EventBookmark {
+		if e.ResourceVersion == w.done && w.current != "" {
+			return false // a new connection begins where this one was sure of; more was yielded since
+		}
 		if e.ResourceVersion != w.done {
 			w.done, w.current, w.seen, w.skip = e.ResourceVersion, "", nil, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -48,7 +49,14 @@ func TestWatchGoesOnWhereItWasCut(t *testing.T) {
 		}
 	}))
 	var got []string
+	last := 0
 	for e, err := range c.Watch(context.Background(), v1.KindTenant, "", "5") {
+		if at, _ := strconv.Atoi(e.ResourceVersion); err == nil {
+			if at < last {
+				t.Errorf("%s at version %d, after %d", e.Type, at, last)
+			}
+			last = at
+		}
 		switch {
 		case err != nil:
 			got = append(got, code(err))
